@@ -161,3 +161,12 @@ class Undecided(ConveyorError):
     """
 
     code = "upstream_unavailable"
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float | None = None, upstream_status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        #: How long the other side asked us to wait (a 503 with Retry-After); None when it did not say.
+        self.retry_after_seconds = retry_after_seconds
+        #: The HTTP status, when there was an answer at all.
+        self.upstream_status = upstream_status
