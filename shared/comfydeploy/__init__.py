@@ -1,0 +1,33 @@
+"""The ComfyUI Deploy API, as far as Conveyor uses it: `ComfyDeploy` and what its methods give.
+
+Start at `client.py`. One resource a file: `runs` (with `run` and `outputs`), `deployments`, `workflows`, `machines`.
+"""
+
+from shared.comfydeploy.base_url import api_root
+from shared.comfydeploy.client import ComfyDeploy, Observe, Timeouts
+from shared.comfydeploy.deployments import Deployment, InputType
+from shared.comfydeploy.machines import Machine
+from shared.comfydeploy.outputs import Item, MediaItem, RunOutput, run_outputs
+from shared.comfydeploy.run import FINAL, ListedRun, Run, RunStatus
+from shared.comfydeploy.runs import CancelAnswer
+from shared.comfydeploy.workflows import Workflow
+
+__all__ = [
+    "FINAL",
+    "CancelAnswer",
+    "ComfyDeploy",
+    "Deployment",
+    "InputType",
+    "Item",
+    "ListedRun",
+    "Machine",
+    "MediaItem",
+    "Observe",
+    "Run",
+    "RunOutput",
+    "RunStatus",
+    "Timeouts",
+    "Workflow",
+    "api_root",
+    "run_outputs",
+]
