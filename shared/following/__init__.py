@@ -1,0 +1,1 @@
+"""Which runs are in flight, and when is each worth a look?"""

@@ -1,0 +1,65 @@
+"""Which workflows are due for a look, and who looks?
+
+Every worker asks; a claim is a lease, so that the looks of a killed worker are taken over when it ends. What is worth
+asking when is `tasks/schedule.py`'s business; this only remembers the answer.
+
+Read `shared/lua/claim_due.lua` and `shared/lua/settle_look.lua` beside it.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import cast
+
+from shared.database import Database
+
+#: A look that takes longer than this, or a worker that was killed, loses its claim (promise 4).
+LEASE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """One run that is being followed."""
+
+    job_id: str
+    run_id: str
+    #: When it is worth a look, in ms on Redis's clock.
+    look_at: int
+
+    @property
+    def member(self) -> str:
+        """How the run is written in the in-flight set."""
+        return f"{self.job_id} {self.run_id}"
+
+
+class DueSet:
+    """The workflows with runs in flight, by when to look next."""
+
+    def __init__(self, database: Database, owner: str) -> None:
+        self._db = database
+        self._owner = owner
+
+    async def claim(self, most: int) -> tuple[list[str], float | None]:
+        """Take due workflows for a lease. Also answers the seconds until the next is due; None when none is known."""
+        next_ms, *workflows = await self._db.run("claim_due", self._owner, most, round(LEASE_SECONDS * 1000))
+        return workflows, None if int(next_ms) < 0 else int(next_ms) / 1000
+
+    async def in_flight(self, workflow_id: str) -> list[InFlight]:
+        """All runs of a workflow, the one most worth a look first."""
+        members = cast(
+            list[tuple[str, float]],
+            await self._db.redis.zrange(self._db.keys.inflight(workflow_id), 0, -1, withscores=True),
+        )
+        runs = []
+        for member, at in members:
+            job_id, _, run_id = str(member).partition(" ")
+            runs.append(InFlight(job_id, run_id, look_at=int(float(at))))
+        return runs
+
+    async def settle(self, workflow_id: str, next_looks: dict[str, float]) -> float | None:
+        """End a look: seconds from now until each run looked at is worth the next, by member.
+
+        Answers the seconds until the workflow is due again, None when nothing of it is in flight.
+        """
+        delays = {member: round(seconds * 1000) for member, seconds in next_looks.items()}
+        due_ms = int(await self._db.run("settle_look", workflow_id, self._owner, json.dumps(delays)))
+        return None if due_ms < 0 else due_ms / 1000

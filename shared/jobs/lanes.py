@@ -1,0 +1,60 @@
+"""Whose job goes next? The waiting jobs of each user stand in a lane; windows say how many may be past the lanes.
+
+The Celery queue stays short: a job leaves its lane only when it may be submitted, so one user's burst does not hold
+up another, places in the queue are exact, and cancelling a waiting job is instant. Whoever calls `dispatch` publishes
+the submit tasks of the jobs it was given; a publisher that dies in between is made good by rescue.
+
+Read `shared/lua/dispatch.lua` beside it.
+"""
+
+from typing import Literal
+
+from shared.database import Database
+from shared.settings import Settings
+
+#: Jobs dispatched or submitting at once. Submits are bounded by the budget, so more would only wait in the broker.
+STARTING_WINDOW = 64
+
+#: A dispatched job that nobody picked up, or whose holder went silent, is rescued after this long.
+HOLD_SECONDS = 15.0
+
+
+class Lanes:
+    """Take jobs out of the lanes, and put them back."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._db = database
+        self._settings = settings
+
+    async def dispatch(self, most: int = STARTING_WINDOW) -> list[str]:
+        """Take up to `most` jobs while the windows have room; the caller publishes their submit tasks."""
+        taken: list[str] = await self._db.run(
+            "dispatch",
+            most,
+            self._settings.window,
+            self._settings.user_window,
+            STARTING_WINDOW,
+            round(HOLD_SECONDS * 1000),
+        )
+        return taken
+
+    async def hold(self, job_id: str, holder: str) -> tuple[Literal["held", "busy", "refused", "missing"], str]:
+        """Work on a dispatched job, alone; repeat it every few seconds. Answers the word and the job's state."""
+        word, state = await self._db.run("hold", job_id, holder, round(HOLD_SECONDS * 1000))
+        return word, state
+
+    async def give_back(self, job_id: str) -> bool:
+        """Put a dispatched job nobody started back where it stood; False when it is not dispatched."""
+        return bool(await self._db.run("give_back", job_id) == "given back")
+
+    async def ahead(self, job_id: str) -> int | None:
+        """How many jobs go before this one; None when it does not wait in a lane. O(waiting users)."""
+        ahead = int(await self._db.run("place", job_id))
+        return None if ahead < 0 else ahead
+
+    async def overdue(
+        self, which: Literal["starting", "expiring", "closing"], *, most: int = 100, again_seconds: float = HOLD_SECONDS
+    ) -> list[str]:
+        """Take what has waited too long; it is handed out again after `again_seconds` unless it was repaired."""
+        ids: list[str] = await self._db.run("overdue", which, most, round(again_seconds * 1000))
+        return ids

@@ -1,0 +1,168 @@
+"""Where do jobs live, and how do they move? The scripts do the work; this is their Python face.
+
+Read `shared/lua/create.lua` and `shared/lua/transition.lua` beside it.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel
+
+from shared.database import Database
+from shared.errors import JobNotFound
+from shared.identifiers import new_job_id
+from shared.jobs.event import EventType, JobError, Progress, Result, Timing
+from shared.jobs.record import Job
+from shared.jobs.request import JobRequest
+from shared.jobs.states import FINAL, JobState, sources
+
+#: An idempotency key stands for its job this long (DESIGN section 3).
+IDEMPOTENCY_SECONDS = 24 * 3600
+
+_EVENT_OF: dict[JobState, EventType] = {
+    JobState.SUBMITTED: "job.submitted",
+    JobState.RUNNING: "job.running",
+    JobState.SUCCEEDED: "job.succeeded",
+    JobState.FAILED: "job.failed",
+    JobState.CANCELLED: "job.cancelled",
+    JobState.TIMED_OUT: "job.timed_out",
+    JobState.EXPIRED: "job.expired",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request resolves to upstream. Unknown parts are empty; a worker finds them out before it submits."""
+
+    deployment_id: str = ""
+    workflow_id: str = ""
+    #: The machine, whose window the job counts in.
+    pool: str = ""
+    #: Jobs past the lanes at once on that machine; 0 for no limit.
+    pool_limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The answer to a move."""
+
+    reply: Literal["moved", "refused", "missing"]
+    #: The state that refused; "" otherwise.
+    state: str = ""
+    #: The number of the job's last event after the move.
+    seq: int = 0
+
+    def __bool__(self) -> bool:
+        return self.reply == "moved"
+
+
+class JobStore:
+    """Create, read and move jobs. Every write is one script and one round trip."""
+
+    def __init__(self, database: Database, *, keep_seconds: int = 24 * 3600) -> None:
+        self._db = database
+        self._keep_ms = keep_seconds * 1000
+
+    async def create(self, request: JobRequest, target: Target, *, job_id: str | None = None) -> tuple[str, bool]:
+        """Accept a job: record, lane and `job.queued` event together.
+
+        Answers the job's id and whether it is new: a known idempotency key answers the job it stands for.
+        """
+        echo = {
+            "workflow": request.label,
+            "user": request.user.model_dump(),
+            "context": request.context,
+            "meta": request.meta,
+        }
+        fields = {
+            "frontend": request.frontend,
+            "user": request.lane,
+            "pool": target.pool,
+            "workflow_id": target.workflow_id,
+            "deployment_id": target.deployment_id,
+            "request": request.model_dump_json(exclude_defaults=True),
+            "echo": json.dumps(echo, separators=(",", ":"))[1:-1],
+        }
+        word, known = await self._db.run(
+            "create",
+            job_id or new_job_id(),
+            json.dumps(fields),
+            request.priority,
+            target.pool_limit,
+            request.queue_timeout_seconds,
+            request.idempotency_key or "",
+            IDEMPOTENCY_SECONDS,
+        )
+        return known, word == "created"
+
+    async def get(self, job_id: str) -> Job:
+        """Read a job. Raises `JobNotFound` when there is none, or no longer."""
+        fields = await self._db.hash(self._db.keys.job(job_id))
+        if "request" not in fields:
+            raise JobNotFound(f"No job {job_id}.", user_message="That job is not known (any more).")
+        return Job.from_hash(fields)
+
+    async def find(self, job_ids: Iterable[str]) -> list[Job]:
+        """Read several jobs in one round trip, in order; those that are gone are left out."""
+        ids = list(job_ids)
+        if not ids:
+            return []
+        pipe = self._db.redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hgetall(self._db.keys.job(job_id))
+        return [Job.from_hash(fields) for fields in await pipe.execute() if "request" in fields]
+
+    async def move(
+        self,
+        job_id: str,
+        to: JobState,
+        *,
+        from_: Iterable[JobState] | None = None,
+        result: Result | None = None,
+        error: JobError | None = None,
+        timing: Timing | None = None,
+        first_look_seconds: float = 0.0,
+        **fields: str,
+    ) -> Moved:
+        """Move a job if it is in one of `from_` (default: every state that may move there), and announce it.
+
+        A late or repeated move is refused and changes nothing. `fields` are merged into the record.
+        """
+        allowed = sources(to) if from_ is None else frozenset(from_) & sources(to)
+        texts = dict(fields)
+        parts: dict[str, BaseModel | None] = {"result": result, "error": error, "timing": timing}
+        texts |= {name: part.model_dump_json() for name, part in parts.items() if part is not None}
+        delay_ms = self._keep_ms if to in FINAL else round(first_look_seconds * 1000)
+        word, detail = await self._db.run(
+            "transition", job_id, ",".join(sorted(allowed)), to, _EVENT_OF.get(to, ""), json.dumps(texts), delay_ms
+        )
+        return Moved(word, seq=int(detail)) if word == "moved" else Moved(word, state=detail)
+
+    async def progress(self, job_id: str, progress: Progress) -> bool:
+        """Announce how far a running job is; False when that is no news."""
+        fraction = "" if progress.fraction is None else f"{progress.fraction:.4f}"
+        word, _ = await self._db.run("progress", job_id, fraction, progress.model_dump_json())
+        return bool(word == "announced")
+
+    async def nudge(self, job_id: str, *, cancel: bool = False) -> str:
+        """Have the run looked at now. Answers `nudged`, `noted` (no run yet), `final` or `missing`."""
+        word, _ = await self._db.run("nudge", job_id, "1" if cancel else "0")
+        return str(word)
+
+    async def cancel(self, job_id: str) -> str:
+        """Ask for a job's end. A waiting job is final at once; otherwise the next look cancels its run.
+
+        Answers `cancelled`, `requested`, `final` (too late) or `missing`. Asking twice is fine. 1-2 round trips.
+        """
+        error = JobError(code="cancelled", message="Cancelled while waiting.", user_message="Cancelled.")
+        moved = await self.move(job_id, JobState.CANCELLED, from_=[JobState.QUEUED], error=error)
+        if moved or moved.reply == "missing":
+            return "cancelled" if moved else "missing"
+        word = await self.nudge(job_id, cancel=True)
+        return word if word in ("final", "missing") else "requested"
+
+    async def stamp(self, job_id: str, **fields: str) -> None:
+        """Note facts in the record that no event tells of, such as a newly learned workflow id."""
+        await self._db.run("stamp", job_id, json.dumps(fields))

@@ -1,0 +1,139 @@
+"""Every Redis key of Conveyor, on one page.
+
+The same words are spelled in Lua (`shared/lua/prelude.lua`), where scripts derive a key from a job's own fields;
+`tests/redis/test_keys.py` holds the two together. Everything is on one Redis (primary and replicas, not Cluster):
+see docs/decisions/0002.
+"""
+
+from dataclasses import dataclass
+
+DEFAULT_PREFIX = "conveyor:"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Names of the keys below one prefix. Tests give each test a prefix of its own."""
+
+    prefix: str = DEFAULT_PREFIX
+
+    # -- the job ------------------------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> str:
+        """hash: the record of one job; gone `job_keep_seconds` after its final state."""
+        return f"{self.prefix}job:{job_id}"
+
+    def idempotency(self, frontend: str, key: str) -> str:
+        """string: the job id this key stands for, 24 h."""
+        return f"{self.prefix}idem:{frontend}:{key}"
+
+    # -- results ------------------------------------------------------------------------------------------------
+
+    def results(self, frontend: str) -> str:
+        """stream: every event of the frontend's jobs, kept until each consumer group has acknowledged it."""
+        return f"{self.prefix}results:{frontend}"
+
+    def dead(self, frontend: str) -> str:
+        """stream: events no consumer could deliver, with the reason."""
+        return f"{self.prefix}results:{frontend}:dead"
+
+    @property
+    def frontends(self) -> str:
+        """set: the frontends that have a result stream."""
+        return f"{self.prefix}frontends"
+
+    # -- waiting ------------------------------------------------------------------------------------------------
+
+    def lane(self, pool: str, user: str) -> str:
+        """zset: waiting jobs of one user for one pool, best priority and oldest first."""
+        return f"{self.prefix}lane:{pool}:{user}"
+
+    def ring(self, pool: str) -> str:
+        """zset: users with waiting jobs and room in their window, by whose turn it is."""
+        return f"{self.prefix}ring:{pool}"
+
+    def turns(self, pool: str) -> str:
+        """zset: users not in the ring whose next turn lies ahead, so that leaving and coming back gains nothing."""
+        return f"{self.prefix}turns:{pool}"
+
+    def parked(self, user: str) -> str:
+        """set: pools in which a user with a full window waits to get back into the ring."""
+        return f"{self.prefix}parked:{user}"
+
+    @property
+    def pools(self) -> str:
+        """hash: pool -> how many jobs may be past the lanes there (0: no limit). A pool is a machine, or empty."""
+        return f"{self.prefix}pools"
+
+    @property
+    def clocks(self) -> str:
+        """hash: pool -> the turn that was served last."""
+        return f"{self.prefix}clocks"
+
+    @property
+    def expiring(self) -> str:
+        """zset: waiting jobs by when they stop being worth waiting for (ms)."""
+        return f"{self.prefix}expiring"
+
+    # -- past the lanes -----------------------------------------------------------------------------------------
+
+    @property
+    def window(self) -> str:
+        """zset: every job past the lanes and not final, by when it was dispatched (ms)."""
+        return f"{self.prefix}window"
+
+    @property
+    def window_users(self) -> str:
+        """hash: user -> jobs past the lanes."""
+        return f"{self.prefix}window:users"
+
+    @property
+    def window_pools(self) -> str:
+        """hash: pool -> jobs past the lanes."""
+        return f"{self.prefix}window:pools"
+
+    @property
+    def starting(self) -> str:
+        """zset: jobs dispatched or submitting, by when rescue should ask what became of them (ms)."""
+        return f"{self.prefix}starting"
+
+    # -- following ----------------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> str:
+        """zset: workflows with runs in flight, by when to look next (ms)."""
+        return f"{self.prefix}due"
+
+    def inflight(self, workflow_id: str) -> str:
+        """zset: `<job id> <run id>` of the workflow's runs, by when each is worth a look (ms)."""
+        return f"{self.prefix}inflight:{workflow_id}"
+
+    @property
+    def looking(self) -> str:
+        """hash: workflow -> `<until ms> <owner>`, the lease of the worker that is looking."""
+        return f"{self.prefix}looking"
+
+    # -- upkeep -------------------------------------------------------------------------------------------------
+
+    @property
+    def closing(self) -> str:
+        """zset: final jobs whose Celery row is still open, by when to close it (ms)."""
+        return f"{self.prefix}closing"
+
+    def lease(self, chore: str) -> str:
+        """string: who does this chore at the moment."""
+        return f"{self.prefix}lease:{chore}"
+
+    @property
+    def rejected(self) -> str:
+        """hash: reason -> broker messages refused because they were not ours."""
+        return f"{self.prefix}rejected"
+
+    # -- the API account ----------------------------------------------------------------------------------------
+
+    def budget(self, account: str) -> str:
+        """hash: the token bucket of one API key."""
+        return f"{self.prefix}budget:{account}"
+
+    def catalog(self, account: str) -> str:
+        """string: the account's deployments as last read, JSON."""
+        return f"{self.prefix}catalog:{account}"

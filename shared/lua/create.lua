@@ -1,0 +1,40 @@
+-- create.lua — accept one job into its user's lane and announce it, or find the job this idempotency key stands for.
+--
+-- Why a script: a crash between the record, the lane and the event would leave a job nobody runs or nobody hears of.
+--
+-- ARGV[1]  prefix
+-- ARGV[2]  job id             a new UUIDv7
+-- ARGV[3]  fields             JSON object of texts: frontend, user, pool, workflow_id, deployment_id, request,
+--                             echo (JSON fragment with workflow, user, context and meta for the events)
+-- ARGV[4]  priority           0-9
+-- ARGV[5]  pool limit         jobs past the lanes in this pool at once; 0 for no limit
+-- ARGV[6]  queue timeout      seconds until the job expires in its lane
+-- ARGV[7]  idempotency key    "" for none
+-- ARGV[8]  idempotency life   seconds
+--
+-- Replies  {"created", job id} | {"exists", job id}
+-- Clock    Redis TIME.
+-- Cost     O(log waiting jobs + users in the ring of the pool). Repeating with the same idempotency key changes nothing.
+
+local id, f = ARGV[2], cjson.decode(ARGV[3])
+if ARGV[7] ~= '' then
+  local idem = key('idem', f.frontend, ARGV[7])
+  local known = redis.call('GET', idem)
+  if known then return {'exists', known} end
+  redis.call('SET', idem, id, 'EX', ARGV[8])
+end
+if redis.call('EXISTS', key('job', id)) == 1 then return {'exists', id} end
+
+local now = now_ms()
+redis.call('HSET', key('job', id), 'id', id, 'state', 'queued', 'seq', 0, 'created_at', int(now),
+  'expires_at', int(now + ARGV[6] * 1000), 'priority', ARGV[4], 'frontend', f.frontend, 'user', f.user, 'pool', f.pool, 'workflow_id', f.workflow_id,
+  'deployment_id', f.deployment_id, 'request', f.request, 'echo', f.echo)
+redis.call('SADD', key('frontends'), f.frontend)
+redis.call('HSET', key('pools'), f.pool, ARGV[5])
+enter_lane(id, f.pool, f.user)
+
+local ahead = jobs_ahead(id, f.pool, f.user)
+local place = string.format('{"position":%d,"ahead":%d,"eta_seconds":null}', ahead + 1, ahead)
+local _, entry = announce(id, 'job.queued', now, {queue = place})
+redis.call('HSET', key('job', id), 'first_event', entry)
+return {'created', id}

@@ -1,0 +1,152 @@
+-- prelude.lua — what every script begins with; the loader puts it in front of each.
+--
+-- Keys      Scripts take the prefix and ids, and derive keys here from the job's own fields, so that no caller's
+--           stale copy decides whose window is released. This ties us to one primary (docs/decisions/0002).
+-- Clock     Redis TIME in whole milliseconds. Callers' clocks differ; this one orders everything.
+
+local prefix = ARGV[1]
+
+local function key(...)
+  return prefix .. table.concat({...}, ':')
+end
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- Numbers as text without an exponent: tostring(1.7e12) would lose digits.
+local function int(n)
+  return string.format('%.0f', n)
+end
+
+-- Milliseconds since 1970 as ISO 8601 in UTC. Days to date: Howard Hinnant, "chrono-compatible low-level date
+-- algorithms", civil_from_days.
+local function iso(ms)
+  local seconds = math.floor(ms / 1000)
+  local z = math.floor(seconds / 86400) + 719468
+  local rest = seconds % 86400
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
+    math.floor(rest / 3600), math.floor(rest % 3600 / 60), rest % 60, ms % 1000)
+end
+
+local FINAL = {succeeded = true, failed = true, cancelled = true, timed_out = true, expired = true}
+
+-- Append the next event of a job to its frontend's stream; the only place that raises `seq`.
+-- parts: JSON texts by name (progress, queue, result, error, timing); missing ones become null.
+local function announce(id, event_type, at, parts)
+  local job = key('job', id)
+  local h = redis.call('HMGET', job, 'frontend', 'state', 'run_id', 'echo')
+  local seq = redis.call('HINCRBY', job, 'seq', 1)
+  local function part(name)
+    return '"' .. name .. '":' .. (parts[name] or 'null')
+  end
+  local data = table.concat({
+    '{"schema":"conveyor.event/1"', '"type":"' .. event_type .. '"', '"job_id":"' .. id .. '"',
+    '"seq":' .. seq, '"at":"' .. iso(at) .. '"', '"state":"' .. h[2] .. '"',
+    '"final":' .. (FINAL[h[2]] and 'true' or 'false'),
+    '"run_id":' .. (h[3] and cjson.encode(h[3]) or 'null'),
+    '"frontend":"' .. h[1] .. '"', h[4],
+    part('progress'), part('queue'), part('result'), part('error'), part('timing') .. '}',
+  }, ',')
+  local entry = redis.call('XADD', key('results', h[1]), '*',
+    'type', event_type, 'job_id', id, 'seq', seq, 'data', data)
+  return seq, entry
+end
+
+-- Put a user into the ring of a pool, not before the turn already earned: leaving and coming back gains nothing.
+local function join_ring(pool, user)
+  local ring = key('ring', pool)
+  if redis.call('ZSCORE', ring, user) then return end
+  local clock = tonumber(redis.call('HGET', key('clocks'), pool) or '0')
+  local turns = key('turns', pool)
+  redis.call('ZREMRANGEBYSCORE', turns, '-inf', clock)
+  local turn = tonumber(redis.call('ZSCORE', turns, user) or clock)
+  redis.call('ZREM', turns, user)
+  redis.call('ZADD', ring, turn, user)
+end
+
+-- Put a job into its lane; a job that comes back takes its old place.
+local function enter_lane(id, pool, user)
+  local h = redis.call('HMGET', key('job', id), 'priority', 'created_at', 'expires_at')
+  redis.call('ZADD', key('lane', pool, user), (9 - h[1]) * 1e13 + h[2], id)
+  redis.call('ZADD', key('expiring'), h[3], id)
+  if redis.call('SISMEMBER', key('parked', user), pool) == 0 then
+    join_ring(pool, user)
+  end
+end
+
+-- Take a waiting job out of its lane; the user leaves the ring with the last one.
+local function leave_lane(id, pool, user)
+  local lane = key('lane', pool, user)
+  if redis.call('ZREM', lane, id) == 0 then return end
+  redis.call('ZREM', key('expiring'), id)
+  if redis.call('EXISTS', lane) == 0 then
+    local turn = redis.call('ZSCORE', key('ring', pool), user)
+    if turn then
+      redis.call('ZREM', key('ring', pool), user)
+      redis.call('ZADD', key('turns', pool), turn, user)
+    end
+    redis.call('SREM', key('parked', user), pool)
+  end
+end
+
+local function count_down(counters, field)
+  if redis.call('HINCRBY', counters, field, -1) <= 0 then
+    redis.call('HDEL', counters, field)
+  end
+end
+
+-- Give back a job's place in the windows; once, however often it is called.
+local function release(id, pool, user)
+  redis.call('ZREM', key('starting'), id)
+  redis.call('HDEL', key('job', id), 'holder')
+  if redis.call('ZREM', key('window'), id) == 0 then return end
+  count_down(key('window', 'users'), user)
+  count_down(key('window', 'pools'), pool)
+  for _, parked_in in ipairs(redis.call('SMEMBERS', key('parked', user))) do
+    if redis.call('EXISTS', key('lane', parked_in, user)) == 1 then
+      join_ring(parked_in, user)
+    end
+  end
+  redis.call('DEL', key('parked', user))
+end
+
+-- Set when a workflow is looked at next from when its runs are worth a look; forget it with its last run.
+local function reschedule(workflow)
+  local first = redis.call('ZRANGE', key('inflight', workflow), 0, 0, 'WITHSCORES')
+  if first[1] then
+    redis.call('ZADD', key('due'), first[2], workflow)
+  else
+    redis.call('ZREM', key('due'), workflow)
+    redis.call('HDEL', key('looking'), workflow)
+  end
+end
+
+-- How many jobs go before this one, exactly: turns are served in order, ties by name, one job a turn.
+local function jobs_ahead(id, pool, user)
+  local rank = redis.call('ZRANK', key('lane', pool, user), id)
+  if not rank then return nil end
+  local ring = key('ring', pool)
+  local mine = redis.call('ZSCORE', ring, user) or redis.call('ZSCORE', key('turns', pool), user)
+    or redis.call('HGET', key('clocks'), pool) or '0'
+  local turn = tonumber(mine) + rank
+  local ahead = rank
+  local others = redis.call('ZRANGEBYSCORE', ring, '-inf', turn, 'WITHSCORES')
+  for i = 1, #others, 2 do
+    if others[i] ~= user then
+      local gap = turn - tonumber(others[i + 1])
+      local before = math.floor(gap) + ((gap > math.floor(gap) or others[i] < user) and 1 or 0)
+      ahead = ahead + math.min(before, redis.call('ZCARD', key('lane', pool, others[i])))
+    end
+  end
+  return ahead
+end

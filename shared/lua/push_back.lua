@@ -1,0 +1,24 @@
+-- push_back.lua — the API said no: close the bucket for everyone until it may be asked again.
+--
+-- ARGV[1]  prefix
+-- ARGV[2]  account
+-- ARGV[3]  closed for         ms
+-- ARGV[4]  slow down          "1" halves the rate (a 429; it recovers additively, see take_tokens.lua)
+-- ARGV[5]  least factor       the rate is never cut below this part of itself
+--
+-- Replies  the ms from now until which the bucket is closed
+-- Clock    Redis TIME.
+-- Cost     O(1). A 429 that comes while the bucket is still closed belongs to the same trouble and halves nothing more.
+
+local bucket = key('budget', ARGV[2])
+local t = redis.call('TIME')
+local now = t[1] + t[2] / 1e6
+local closed_until = tonumber(redis.call('HGET', bucket, 'closed_until') or '0')
+if ARGV[4] == '1' and closed_until <= now then
+  local factor = tonumber(redis.call('HGET', bucket, 'factor') or '1')
+  redis.call('HSET', bucket, 'factor', tostring(math.max(tonumber(ARGV[5]), factor / 2)))
+  redis.call('HINCRBY', bucket, 'pushed_back', 1)
+end
+closed_until = math.max(closed_until, now + ARGV[3] / 1000)
+redis.call('HSET', bucket, 'closed_until', string.format('%.6f', closed_until))
+return math.ceil((closed_until - now) * 1000)

@@ -1,0 +1,27 @@
+-- settle_look.lua — end a look: set when each run looked at is worth asking about again, and give the lease back.
+--
+-- ARGV[1]  prefix
+-- ARGV[2]  workflow
+-- ARGV[3]  owner              the owner given to claim_due
+-- ARGV[4]  runs               JSON object: "<job id> <run id>" -> ms from now
+--
+-- Replies  ms until the workflow is due again (-1: it has no runs in flight)
+-- Clock    Redis TIME.
+-- Cost     O(runs looked at * log runs). A run that became final meanwhile stays out (ZADD XX). An owner whose lease
+--          went to another still records what it saw, but does not end the other's lease.
+
+local workflow = ARGV[2]
+local now = now_ms()
+for member, delay in pairs(cjson.decode(ARGV[4])) do
+  local job = key('job', string.match(member, '^%S+'))
+  if redis.call('ZADD', key('inflight', workflow), 'XX', 'CH', int(now + delay), member) == 1 then
+    redis.call('HINCRBY', job, 'looks', 1)
+  end
+end
+local lease = redis.call('HGET', key('looking'), workflow)
+if lease and string.match(lease, ' (.*)$') == ARGV[3] then
+  redis.call('HDEL', key('looking'), workflow)
+end
+reschedule(workflow)
+local due = redis.call('ZSCORE', key('due'), workflow)
+return due and math.max(0, tonumber(due) - now) or -1

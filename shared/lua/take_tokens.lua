@@ -1,0 +1,70 @@
+-- take_tokens.lua — may we ask the API once more? Takes one token of the account's bucket, or says how long to wait.
+--
+-- Why a script: all workers share the budget, and none may see a token another is taking.
+--
+-- The bucket fills at `rate` up to `burst`. Each class (submit, look, catalog, cancel) also owns a small floor that
+-- fills at its share of the rate; what stands in the others' floors is not for taking, so no class can starve another,
+-- and once a floor is full its share flows on to whoever wants it: nothing is wasted.
+--
+-- ARGV[1]  prefix
+-- ARGV[2]  account
+-- ARGV[3]  class
+-- ARGV[4]  rate               tokens per second, unless an operator has set `rate` in the hash
+-- ARGV[5]  burst              tokens the bucket holds, unless an operator has set `burst` in the hash
+-- ARGV[6]  floors             JSON: class -> {share of the rate, most tokens}
+-- ARGV[7]  recovery           how much of the rate a second without 429 gives back (additive increase)
+--
+-- Replies  {1, 0} granted | {0, ms} not now: the wait after which it would be granted, if nobody else came
+-- Clock    Redis TIME, in microseconds here: at 1,000 tokens a second a millisecond is a token.
+-- Cost     O(classes), one round trip. Not idempotent: every grant spends.
+
+local bucket = key('budget', ARGV[2])
+local class, floors = ARGV[3], cjson.decode(ARGV[6])
+local t = redis.call('TIME')
+local now = t[1] + t[2] / 1e6
+
+local h = {}
+local stored = redis.call('HGETALL', bucket)
+for i = 1, #stored, 2 do h[stored[i]] = stored[i + 1] end
+
+local closed_until = tonumber(h.closed_until or '0')
+if closed_until > now then return {0, math.ceil((closed_until - now) * 1000)} end
+
+local burst = tonumber(h.burst or ARGV[5])
+local elapsed = math.max(0, now - tonumber(h.at or now))
+local factor = math.min(1, tonumber(h.factor or '1') + elapsed * tonumber(ARGV[7]))
+local rate = tonumber(h.rate or ARGV[4]) * factor
+local tokens = math.min(burst, tonumber(h.tokens or burst) + elapsed * rate)
+
+local reserved, filling = 0, 0
+local level = {}
+for name, floor in pairs(floors) do
+  level[name] = math.min(floor[2], tonumber(h['floor:' .. name] or floor[2]) + elapsed * rate * floor[1])
+  if name ~= class then
+    reserved = reserved + level[name]
+    if level[name] < floor[2] then filling = filling + floor[1] end
+  end
+end
+
+local own = level[class]
+local reply
+if tokens >= 1 and (own >= 1 or tokens - reserved >= 1) then
+  tokens, level[class] = tokens - 1, math.max(0, own - 1)
+  reply = {1, 0}
+else
+  -- Until the bucket holds one, and until either our floor holds one or one stands above the others' floors.
+  local by_floor = (1 - own) / (rate * floors[class][1])
+  local above = 1 - (tokens - reserved)
+  local by_rest = filling < 1 and above / (rate * (1 - filling)) or by_floor
+  local wait = math.max((1 - tokens) / rate, math.min(math.max(0, by_floor), math.max(0, by_rest)))
+  reply = {0, math.max(1, math.ceil(wait * 1000))}
+end
+
+local text = {'at', string.format('%.6f', now), 'tokens', string.format('%.9f', tokens), 'factor', tostring(factor)}
+for name, amount in pairs(level) do
+  text[#text + 1] = 'floor:' .. name
+  text[#text + 1] = string.format('%.9f', amount)
+end
+redis.call('HSET', bucket, unpack(text))
+redis.call('HINCRBY', bucket, (reply[1] == 1 and 'granted:' or 'refused:') .. class, 1)
+return reply

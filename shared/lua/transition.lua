@@ -1,0 +1,68 @@
+-- transition.lua — move one job to its next state and announce it, or change nothing.
+--
+-- Why a script: a state without its event (or the reverse) would leave a frontend waiting forever, and a state that
+-- disagrees with lanes, windows and the due-set would leave a job nobody looks at.
+--
+-- ARGV[1]  prefix
+-- ARGV[2]  job id
+-- ARGV[3]  from               comma list of states the caller believes possible
+-- ARGV[4]  to                 the new state
+-- ARGV[5]  event type         "" for a move nobody needs to hear of
+-- ARGV[6]  fields             JSON object of texts merged into the job; progress, result, error and timing also go
+--                             into the event
+-- ARGV[7]  delay              ms: `submitted` -> the first look comes after this long; a final state -> the record is
+--                             kept this long; otherwise not read
+--
+-- Replies  {"moved", seq} | {"refused", state} | {"missing", ""}
+-- Clock    Redis TIME. The time of the move is stored as `<to>_at` (`final_at` for final states).
+-- Cost     O(fields + log jobs). Idempotent: repeating a move that happened replies "refused" with the state it wanted,
+--          unless that state is itself in `from`.
+
+local id, to, delay = ARGV[2], ARGV[4], tonumber(ARGV[7])
+local job = key('job', id)
+local h = redis.call('HMGET', job, 'state', 'user', 'pool', 'workflow_id', 'run_id', 'cancel_requested_at')
+local state, user, pool, workflow, run = h[1], h[2], h[3], h[4], h[5]
+if not state then return {'missing', ''} end
+if FINAL[state] or not string.find(',' .. ARGV[3] .. ',', ',' .. state .. ',', 1, true) then
+  return {'refused', state}
+end
+
+-- A message about a job that went back to its lane meanwhile is late: only dispatched jobs are started.
+if to == 'submitting' and not redis.call('ZSCORE', key('window'), id) then return {'refused', state} end
+
+local now = now_ms()
+local fields = cjson.decode(ARGV[6])
+fields.state = to
+fields[(FINAL[to] and 'final' or to == 'running' and 'started' or to) .. '_at'] = int(now)
+local flat = {}
+for name, value in pairs(fields) do
+  flat[#flat + 1] = name
+  flat[#flat + 1] = value
+end
+redis.call('HSET', job, unpack(flat))
+workflow, run = fields.workflow_id or workflow, fields.run_id or run
+
+if to == 'submitting' then
+  redis.call('HINCRBY', job, 'attempt', 1)
+elseif to == 'queued' then
+  release(id, pool, user)
+  enter_lane(id, pool, user)
+elseif to == 'submitted' then
+  redis.call('ZREM', key('starting'), id)
+  redis.call('HDEL', job, 'holder')
+  redis.call('ZADD', key('inflight', workflow), int(now + (h[6] and 0 or delay)), id .. ' ' .. run)
+  reschedule(workflow)
+elseif FINAL[to] then
+  leave_lane(id, pool, user)
+  release(id, pool, user)
+  if run then
+    redis.call('ZREM', key('inflight', workflow), id .. ' ' .. run)
+    reschedule(workflow)
+  end
+  redis.call('ZADD', key('closing'), int(now), id)
+  redis.call('PEXPIRE', job, delay)
+end
+
+local seq = redis.call('HGET', job, 'seq')
+if ARGV[5] ~= '' then seq = announce(id, ARGV[5], now, fields) end
+return {'moved', tostring(seq)}

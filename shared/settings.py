@@ -1,0 +1,106 @@
+"""Which knobs does Conveyor have, and what are they set to?
+
+The environment is read once, at process start, into a frozen `Settings` that is passed on. A variable that starts
+with `CONVEYOR_` and is not listed here is refused: it is a typo, and a typo in a limit costs money.
+`.env.example` is this file for operators; a test keeps the two equal.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from shared.errors import MissingSetting
+
+PREFIX = "CONVEYOR_"
+
+
+def _comma_list(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseModel):
+    """Every setting, named in the environment by its alias."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    api_key: SecretStr | None = Field(None, alias="COMFY_DEPLOY_API_KEY")
+    """The ComfyUI Deploy API key. Workers need it; a producer may do without."""
+    api_url: str = Field("https://api.comfydeploy.com/api", alias="COMFY_DEPLOY_API_URL")
+    """Base URL of the API, with or without `/api`, with or without a slash at the end."""
+    redis_url: str = Field("redis://localhost:6379/0", alias="REDIS_URL")
+    """The one Redis: jobs, lanes, budget, streams, and Celery's broker and results."""
+
+    rate_per_second: float = Field(10.0, alias="CONVEYOR_RATE_PER_SECOND", gt=0, le=10_000)
+    """API calls per second, all workers together."""
+    rate_burst: int = Field(20, alias="CONVEYOR_RATE_BURST", ge=10, le=100_000)
+    """API calls that may come at once after a quiet time."""
+
+    window: int = Field(200, alias="CONVEYOR_WINDOW", ge=1)
+    """Jobs past the lanes at once, of everybody."""
+    user_window: int = Field(20, alias="CONVEYOR_USER_WINDOW", ge=1)
+    """Jobs past the lanes at once, of one user."""
+    machine_window_factor: float = Field(2.0, alias="CONVEYOR_MACHINE_WINDOW_FACTOR", gt=0)
+    """Jobs past the lanes at once on one machine, as a multiple of the machine's own concurrency limit."""
+
+    slots: int = Field(8, alias="CONVEYOR_SLOTS", ge=1, le=1_000)
+    """Submits one worker process carries out at once. A slot is held from the token to the answer, never by a run."""
+
+    public_url: str = Field("", alias="CONVEYOR_PUBLIC_URL")
+    """Where the gateway can be reached from outside; empty means no webhooks are asked for."""
+    secret: SecretStr | None = Field(None, alias="CONVEYOR_SECRET")
+    """Signs the webhook addresses. Needed as soon as `CONVEYOR_PUBLIC_URL` is set."""
+    api_keys: Annotated[list[SecretStr], BeforeValidator(_comma_list)] = Field([], alias="CONVEYOR_API_KEYS")
+    """Keys of the HTTP gateway, `name:key,name:key`. Read by the gateway only."""
+
+    job_keep_seconds: int = Field(86_400, alias="CONVEYOR_JOB_KEEP_SECONDS", ge=60)
+    """How long a job can be asked about after its final state."""
+    log_format: Literal["auto", "pretty", "json"] = Field("auto", alias="CONVEYOR_LOG_FORMAT")
+    """`auto` is pretty on a terminal and JSON elsewhere."""
+    flower_port: int = Field(5555, alias="FLOWER_PORT", ge=1, le=65_535)
+    """Where Flower listens, on loopback unless told otherwise on its command line."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the environment once.
+
+        An empty variable counts as not set, so that a line `NAME=` in an env file means the default.
+        Raises `MissingSetting` that names every wrong or unknown variable, never a value.
+        """
+        environ = os.environ if environ is None else environ
+        names = {field.alias for field in cls.model_fields.values()}
+        unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in names)
+        if unknown:
+            raise MissingSetting(
+                f"Unknown setting {', '.join(unknown)}.", check="the spelling; `.env.example` lists every setting."
+            )
+        try:
+            return cls.model_validate({name: environ[name] for name in names if name and environ.get(name)})
+        except ValidationError as error:
+            wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
+            raise MissingSetting(f"Wrong setting {wrong}.", check="`.env.example` for what is allowed.") from None
+
+    def require_api_key(self) -> str:
+        """The API key, or `MissingSetting` that says where to get one."""
+        if self.api_key is None:
+            raise MissingSetting(
+                "COMFY_DEPLOY_API_KEY is not set.",
+                check="make a key in the ComfyUI Deploy dashboard, or run `make demo` for the simulator.",
+            )
+        return self.api_key.get_secret_value()
+
+    def require_secret(self) -> str:
+        """The secret that signs webhook addresses, or `MissingSetting`."""
+        if self.secret is None:
+            raise MissingSetting(
+                "CONVEYOR_SECRET is not set but CONVEYOR_PUBLIC_URL is.", check="set it to a long random text."
+            )
+        return self.secret.get_secret_value()
+
+    @property
+    def account(self) -> str:
+        """A short name for the API account that gives nothing away: the budget and the catalog belong to it."""
+        key = self.api_key.get_secret_value() if self.api_key else ""
+        return hashlib.sha256(f"{self.api_url}\0{key}".encode()).hexdigest()[:12]

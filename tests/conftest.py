@@ -1,0 +1,43 @@
+"""What tests stand on: one real Redis for the whole run, a key prefix for each test, and a clean environment."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from producers.local.redis_server import RedisServer
+from shared.database import Database
+from shared.settings import PREFIX, Settings
+
+OURS = ("COMFY_DEPLOY_", "REDIS_URL", "DEPLOYMENT", PREFIX)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Your shell is not a fixture."""
+    for name in list(os.environ):
+        if name.startswith(OURS):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real server, one for each test process; never the one of REDIS_URL, which may hold somebody's data."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def database(redis_server: RedisServer) -> AsyncIterator[Database]:
+    """An open database below a prefix nobody else uses."""
+    async with Database.open(redis_server.url, prefix=f"t{uuid.uuid4().hex[:10]}:") as database:
+        yield database
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer) -> Settings:
+    """Defaults, with the test's Redis."""
+    return Settings(redis_url=redis_server.url)
