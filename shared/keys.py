@@ -134,6 +134,7 @@ class Keys:
         """hash: the token bucket of one API key."""
         return f"{self.prefix}budget:{account}"
 
-    def catalog(self, account: str) -> str:
-        """string: the account's deployments as last read, JSON."""
-        return f"{self.prefix}catalog:{account}"
+    @property
+    def catalog(self) -> str:
+        """string: the deployments as last read, JSON."""
+        return f"{self.prefix}catalog"

@@ -82,6 +82,8 @@ class JobStore:
             "pool": target.pool,
             "workflow_id": target.workflow_id,
             "deployment_id": target.deployment_id,
+            # What operators read in Flower.
+            "label": f"{request.label} for {request.lane}",
             "request": request.model_dump_json(exclude_defaults=True),
             "echo": json.dumps(echo, separators=(",", ":"))[1:-1],
         }

@@ -4,7 +4,7 @@
 --
 -- ARGV[1]  prefix
 -- ARGV[2]  job id             a new UUIDv7
--- ARGV[3]  fields             JSON object of texts: frontend, user, pool, workflow_id, deployment_id, request,
+-- ARGV[3]  fields             JSON object of texts: frontend, user, pool, workflow_id, deployment_id, label, request,
 --                             echo (JSON fragment with workflow, user, context and meta for the events)
 -- ARGV[4]  priority           0-9
 -- ARGV[5]  pool limit         jobs past the lanes in this pool at once; 0 for no limit
@@ -28,7 +28,7 @@ if redis.call('EXISTS', key('job', id)) == 1 then return {'exists', id} end
 local now = now_ms()
 redis.call('HSET', key('job', id), 'id', id, 'state', 'queued', 'seq', 0, 'created_at', int(now),
   'expires_at', int(now + ARGV[6] * 1000), 'priority', ARGV[4], 'frontend', f.frontend, 'user', f.user, 'pool', f.pool, 'workflow_id', f.workflow_id,
-  'deployment_id', f.deployment_id, 'request', f.request, 'echo', f.echo)
+  'deployment_id', f.deployment_id, 'label', f.label, 'request', f.request, 'echo', f.echo)
 redis.call('SADD', key('frontends'), f.frontend)
 redis.call('HSET', key('pools'), f.pool, ARGV[5])
 enter_lane(id, f.pool, f.user)

@@ -1,0 +1,206 @@
+"""What does a request's `workflow` or `deployment_id` stand for upstream?
+
+The API is the source of truth; this is a copy of its deployments, good for five minutes, refreshed by one process at a
+time and served older than that while the API is down. Without any copy a request is accepted unresolved and the worker
+that submits it asks again: a cold cache must not turn users away.
+"""
+
+import asyncio
+import difflib
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+
+from shared.comfydeploy import ComfyDeploy
+from shared.database import REDIS_AWAY, Database
+from shared.errors import ConveyorError, TryLater, WorkflowNotFound
+from shared.jobs.request import JobRequest
+from shared.jobs.store import Target
+from shared.limits.bucket import TokenBucket
+from shared.settings import Settings
+
+log = logging.getLogger(__name__)
+
+FRESH_SECONDS = 300.0
+#: Older than this the copy is not believed any more, even while the API is down.
+STALE_SECONDS = 24 * 3600.0
+#: A name that is not in the copy makes us ask again, but not more often than this.
+RECHECK_SECONDS = 10.0
+#: A process keeps its parsed copy this long before it looks into Redis again.
+MEMORY_SECONDS = 5.0
+#: One refresher at a time; a killed one is replaced after this long.
+REFRESH_LEASE_SECONDS = 30
+#: Waiting for tokens and for the API, all calls of a refresh together.
+REFRESH_TIMEOUT_SECONDS = 30.0
+
+#: CONTRACT section 15: a machine without a limit of its own runs two containers.
+DEFAULT_CONCURRENCY = 2
+
+#: When a name stands for several deployments, the first of these wins.
+ENVIRONMENTS = ("production", "staging", "preview", "private-share", "public-share", "community-share")
+
+
+def tolerant(name: str) -> str:
+    """A name without case, spaces and punctuation, in any script: `SDXL  Portrait!` is `sdxl-portrait`."""
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One deployment, as far as a job needs it."""
+
+    deployment_id: str
+    workflow_id: str
+    name: str
+    environment: str
+    machine_id: str
+    #: Runs the machine carries out at once.
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """All deployments, as read from the API at one time (seconds since 1970)."""
+
+    read_at: float
+    entries: tuple[Entry, ...]
+
+    @property
+    def age_seconds(self) -> float:
+        """How old the copy is."""
+        return time.time() - self.read_at
+
+    def find(self, request: JobRequest) -> Entry | None:
+        """The deployment a request means; production first. None when there is none."""
+        if request.deployment_id:
+            return next((e for e in self.entries if e.deployment_id == request.deployment_id), None)
+        wanted = tolerant(request.workflow or "")
+        found = [
+            entry
+            for entry in self.entries
+            if tolerant(entry.name) == wanted and request.environment in (None, entry.environment)
+        ]
+        exact = [entry for entry in found if entry.name == request.workflow]
+        rank = {environment: place for place, environment in enumerate(ENVIRONMENTS)}
+        return min(exact or found, key=lambda entry: rank.get(entry.environment, len(rank)), default=None)
+
+    def suggestions(self, name: str) -> list[str]:
+        """Names that look like this one, the nearest first."""
+        names = {tolerant(entry.name): entry.name for entry in self.entries}
+        return [names[near] for near in difflib.get_close_matches(tolerant(name), names, n=3, cutoff=0.5)]
+
+
+class Catalog:
+    """The deployments of our API key. Without a client (a producer without a key) it only reads what workers wrote."""
+
+    def __init__(
+        self, database: Database, settings: Settings, bucket: TokenBucket, client: ComfyDeploy | None = None
+    ) -> None:
+        self._db = database
+        self._bucket = bucket
+        self._client = client
+        self._factor = settings.machine_window_factor
+        self._copy: Copy | None = None
+        self._checked_at = 0.0
+
+    async def resolve(self, request: JobRequest) -> Target:
+        """What to submit, whom to follow, and whose window it counts in.
+
+        Raises `WorkflowNotFound` with suggestions when the name is certainly unknown. Without any copy the parts that
+        are not known stay empty. 0 or 1 round trip; on a cold or too old copy also the calls of a refresh.
+        """
+        copy = await self.copy()
+        entry = copy.find(request) if copy else None
+        if copy is not None and entry is None and copy.age_seconds > RECHECK_SECONDS:
+            copy = await self._refreshed() or copy
+            entry = copy.find(request)
+        if entry is not None:
+            return Target(
+                deployment_id=entry.deployment_id,
+                workflow_id=entry.workflow_id,
+                pool=entry.machine_id,
+                pool_limit=max(1, round(entry.concurrency * self._factor)) if entry.machine_id else 0,
+            )
+        if request.deployment_id or copy is None or copy.age_seconds > FRESH_SECONDS:
+            # Deployments shared by others are not listed, but may be run; and an old copy may not know a new name.
+            return Target(deployment_id=request.deployment_id or "")
+        near = copy.suggestions(request.workflow or "")
+        hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+        where = f" in {request.environment}" if request.environment else ""
+        message = f"There is no workflow {request.workflow!r}{where}.{hint}"
+        raise WorkflowNotFound(message, user_message=message)
+
+    async def copy(self) -> Copy | None:
+        """The copy at hand, refreshed first when it is too old and we can; None when there is none."""
+        copy = await self._stored()
+        if copy is not None and copy.age_seconds < FRESH_SECONDS:
+            return copy
+        copy = await self._refreshed() or copy
+        return copy if copy is not None and copy.age_seconds < STALE_SECONDS else None
+
+    async def warm(self) -> None:
+        """Keep the copy fresh for everybody; what a worker's upkeep calls."""
+        copy = await self._stored()
+        if copy is None or copy.age_seconds > FRESH_SECONDS * 0.8:
+            await self._refreshed()
+
+    async def _stored(self) -> Copy | None:
+        if self._copy is not None and time.monotonic() - self._checked_at < MEMORY_SECONDS:
+            return self._copy
+        try:
+            text = await self._db.redis.get(self._db.keys.catalog)
+        except REDIS_AWAY:
+            return self._copy
+        if text:
+            stored = json.loads(text)
+            if self._copy is None or self._copy.read_at != stored["read_at"]:
+                self._copy = Copy(stored["read_at"], tuple(Entry(**entry) for entry in stored["entries"]))
+            self._checked_at = time.monotonic()
+        return self._copy
+
+    async def _refreshed(self) -> Copy | None:
+        """A new copy from the API; None when we may not ask, another process is asking, or the API did not answer."""
+        lease = self._db.keys.lease("catalog")
+        if self._client is None or not await self._db.redis.set(lease, "1", nx=True, ex=REFRESH_LEASE_SECONDS):
+            return None
+        try:
+            async with asyncio.timeout(REFRESH_TIMEOUT_SECONDS):
+                entries = await self._read(self._client)
+        except (ConveyorError, TimeoutError) as error:
+            log.warning("the catalog could not be refreshed", extra={"error": str(error)})
+            if isinstance(error, TryLater) and error.retry_after_seconds:
+                await self._bucket.push_back(error.retry_after_seconds, slow_down=error.code == "rate_limited")
+            return None
+        finally:
+            await self._db.redis.delete(lease)
+        self._copy, self._checked_at = Copy(time.time(), entries), time.monotonic()
+        text = json.dumps({"read_at": self._copy.read_at, "entries": [asdict(entry) for entry in entries]})
+        await self._db.redis.set(self._db.keys.catalog, text, ex=round(STALE_SECONDS))
+        return self._copy
+
+    async def _read(self, client: ComfyDeploy) -> tuple[Entry, ...]:
+        """Two listings and one call for each machine, a token each."""
+        await self._bucket.take("catalog")
+        await self._bucket.take("catalog")
+        deployments = [d for d in await client.deployments.list() if d.workflow_id and d.workflow_name]
+        limits: dict[str, int] = {}
+        for machine_id in {d.machine_id for d in deployments if d.machine_id and not d.concurrency_limit}:
+            await self._bucket.take("catalog")
+            try:
+                machine = await client.machines.get(machine_id)
+            except ConveyorError as error:
+                log.warning("a machine could not be read", extra={"machine": machine_id, "error": str(error)})
+                continue
+            limits[machine_id] = machine.concurrency_limit or DEFAULT_CONCURRENCY
+        return tuple(
+            Entry(
+                deployment_id=d.id,
+                workflow_id=d.workflow_id or "",
+                name=d.workflow_name or "",
+                environment=d.environment or "",
+                machine_id=d.machine_id or "",
+                concurrency=d.concurrency_limit or limits.get(d.machine_id or "", DEFAULT_CONCURRENCY),
+            )
+            for d in deployments
+        )
