@@ -37,7 +37,7 @@ from shared.comfydeploy.base_url import api_root
 from shared.comfydeploy.deployments import Deployments
 from shared.comfydeploy.machines import Machines
 from shared.comfydeploy.runs import Runs
-from shared.comfydeploy.transport import Transport, named, never_sent
+from shared.comfydeploy.transport import FAILURES, Transport, named, never_sent
 from shared.comfydeploy.values import retry_after_seconds
 from shared.comfydeploy.workflows import Workflows
 from shared.errors import InvalidInput, MissingSetting, Problem, Stopping, Unavailable, Undecided
@@ -153,7 +153,7 @@ class ComfyDeploy:
                 )
             status = response.status_code
             return self._answer(route, response)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+        except FAILURES as error:
             # `from None`: what hangs below holds the request with its headers, and some tracebacks print locals.
             message = f"{route} got no answer: {self._without_key(_described(error))}"
             if repeatable or never_sent(error):

@@ -27,6 +27,10 @@ MAX_CONNECTIONS = 200
 #: it is dropped costs a submit its answer, and with it a look-up.
 KEEPALIVE_SECONDS = 4.0
 
+#: Every way for a call to end without an answer, whichever transport is used; stock `httpx-aiohttp` lets some of
+#: aiohttp's own errors through.
+FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, aiohttp.ClientError, OSError)
+
 #: What is raised before the first byte of a request leaves.
 _BEFORE_SENDING = (
     httpx.ConnectError,
@@ -60,7 +64,7 @@ class Transport(AiohttpTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         try:
             response = await super().handle_async_request(request)
-        except (httpx.TransportError, aiohttp.ClientError, OSError) as error:
+        except FAILURES as error:
             raise named(error) from error
         response.stream = _Body(response.stream)
         return response
@@ -78,7 +82,7 @@ class _Body(httpx.AsyncByteStream):
         try:
             async for chunk in self._inner:
                 yield chunk
-        except (httpx.TransportError, aiohttp.ClientError, OSError) as error:
+        except FAILURES as error:
             raise named(error) from error
 
     async def aclose(self) -> None:
