@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import unicodedata
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -28,8 +30,13 @@ MAX_CONTEXT_BYTES = 8 * 1024
 #: Beyond this a JavaScript frontend would read another number than we sent.
 MAX_EXACT_INTEGER = 2**53 - 1
 
+#: Levels of lists and objects; JSON readers stop somewhere beyond, the one that reads the record again at 200.
+MAX_DEPTH = 64
+
 #: The key under which the job id travels with the run (CONTRACT section 4: unknown input keys are stored).
 REFERENCE_INPUT = "_job_id"
+
+_ONE_THING = "give either `workflow` or `deployment_id`"
 
 _URL_WITH_PASSWORD = re.compile(r"https?://[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
 _TELEGRAM_FILE = re.compile(r"api\.telegram\.org/(file/)?bot\d+:", re.IGNORECASE)
@@ -38,8 +45,17 @@ GPU = Literal["CPU", "T4", "L4", "A10G", "L40S", "A100", "A100-80GB", "H100", "H
 Environment = Literal["production", "staging", "preview", "public-share", "private-share", "community-share"]
 
 
+#: Control characters, surrogates, line and paragraph separators. Not `str.isprintable`: it refuses the joiner inside
+#: a family emoji and the wide space of a Japanese name.
+_BREAKS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def _is_one_line(text: str) -> bool:
+    return text.isprintable() or not any(unicodedata.category(character) in _BREAKS for character in text)
+
+
 def _one_line(value: Any) -> Any:
-    if isinstance(value, str) and not value.isprintable():
+    if isinstance(value, str) and not _is_one_line(value):
         raise ValueError("contains control characters or line breaks")
     return value
 
@@ -115,7 +131,7 @@ class JobRequest(_Closed):
     @model_validator(mode="after")
     def _names_one_thing(self) -> Self:
         if (self.workflow is None) == (self.deployment_id is None):
-            raise ValueError("workflow: give either `workflow` or `deployment_id`")
+            raise ValueError(f"workflow: {_ONE_THING}")
         return self
 
     @classmethod
@@ -126,7 +142,11 @@ class JobRequest(_Closed):
         try:
             return cls.model_validate_json(data) if isinstance(data, str | bytes) else cls.model_validate(data)
         except ValidationError as error:
-            raise InvalidInput([p for e in error.errors() for p in _problems(e["loc"], e["msg"])]) from None
+            problems = [p for e in error.errors() for p in _problems(e["loc"], e["msg"])]
+            # Pydantic looks at the whole only when every part is right.
+            if all(e["loc"] for e in error.errors()) and not _names_one_thing(data):
+                problems.append(Problem("workflow", _ONE_THING))
+            raise InvalidInput(problems) from None
 
     @property
     def lane(self) -> str:
@@ -139,13 +159,19 @@ class JobRequest(_Closed):
         return self.workflow or self.deployment_id or ""
 
 
+def _names_one_thing(data: dict[str, Any] | str | bytes) -> bool:
+    """The same question as the validator's, about data that is not a request."""
+    given = json.loads(data) if isinstance(data, str | bytes) else data
+    return (given.get("workflow") is None) != (given.get("deployment_id") is None)
+
+
 def _problems(location: tuple[int | str, ...], message: str) -> list[Problem]:
     """One pydantic error as problems: our own validators put several lines `name: reason` into one message."""
     field = ".".join(str(part) for part in location)
     message = message.removeprefix("Value error, ")
     if not field or field == "inputs":
         named = [line.partition(": ") for line in message.splitlines()]
-        if all(colon for _, colon, _ in named):
+        if all(colon for _, colon, _ in named) and not message.startswith("Invalid JSON"):
             return [Problem(f"{field}.{name}".lstrip("."), reason) for name, _, reason in named]
     return [Problem(field or "request", message)]
 
@@ -154,24 +180,43 @@ def _refuse_input(name: str, value: Any) -> str | None:
     """Why this input cannot be sent, or None."""
     if name == REFERENCE_INPUT:
         return "is reserved"
-    if not name or len(name) > 200 or not name.isprintable():
+    if not name or len(name) > 200 or not _is_one_line(name):
         return "is not a usable input name"
     match value:
         case None:
             return "null is not an input value; leave the input out to get its default"
         case dict():
             return "an object is not an input value; the API takes strings, numbers, booleans and lists"
-        case str() if _URL_WITH_PASSWORD.search(value) or _TELEGRAM_FILE.search(value):
+        case _ if reason := _refuse_json(value):
+            return reason
+        case _ if any(_URL_WITH_PASSWORD.search(text) or _TELEGRAM_FILE.search(text) for text in _texts(value)):
             return "looks like an address with a secret in it; upload the file first"
         case _:
-            return _refuse_json(value)
-
-
-def _refuse_json(value: Any) -> str | None:
-    """Why this value would not survive JSON on its way to a frontend in another language, or None."""
-    match value:
-        case None | bool() | str():
             return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value, however deep."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case dict():
+            for item in value.values():
+                yield from _texts(item)
+
+
+def _refuse_json(value: Any, levels: int = MAX_DEPTH) -> str | None:
+    """Why this value would not survive JSON on its way to a frontend in another language, or None."""
+    if levels < 0:
+        return f"is nested more than {MAX_DEPTH} levels deep"
+    match value:
+        case None | bool():
+            return None
+        case str():
+            return None if _is_unicode(value) else "holds half a surrogate pair, which no JSON can carry"
         case int():
             return (
                 "an integer beyond 2^53 is not exact everywhere; send it as a string"
@@ -181,13 +226,21 @@ def _refuse_json(value: Any) -> str | None:
         case float():
             return None if math.isfinite(value) else "NaN and infinity are not JSON"
         case list():
-            return next((reason for item in value if (reason := _refuse_json(item))), None)
+            return next((reason for item in value if (reason := _refuse_json(item, levels - 1))), None)
         case dict():
-            if not all(isinstance(key, str) for key in value):
+            if not all(isinstance(key, str) and _is_unicode(key) for key in value):
                 return "object keys must be strings"
-            return next((reason for item in value.values() if (reason := _refuse_json(item))), None)
+            return next((reason for item in value.values() if (reason := _refuse_json(item, levels - 1))), None)
         case _:
             return f"{type(value).__name__} is not JSON"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_large(what: str, value: Any, limit: int) -> None:
