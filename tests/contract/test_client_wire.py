@@ -376,6 +376,16 @@ async def test_a_closed_client_leaves_nothing_open():
     gc.collect()  # an open socket would warn here, and warnings are errors
 
 
+async def test_closing_the_client_under_a_submit_leaves_it_undecided():
+    """A worker that stops while an answer is on its way must look the run up later, not lose it."""
+    async with serving(say_nothing) as (server, api):
+        submit = asyncio.create_task(api.runs.submit("d", {}))
+        await server.asked.wait()
+        await api.aclose()
+        with pytest.raises(Undecided):
+            await submit
+
+
 #: aiohttp's errors as its own code raises them: may the request have been sent?
 AIOHTTP_ERRORS = [
     (aiohttp.ConnectionTimeoutError("t"), True),
