@@ -1,0 +1,42 @@
+"""Does this occasion go wrong?
+
+The menu holds the configured faults and rolls the dice. It knows nothing about what a fault does: `gate.py` acts on the
+faults of a request, `engine.py` on those of a run, `hooks.py` on those of a webhook.
+"""
+
+from __future__ import annotations
+
+import random
+from fnmatch import fnmatchcase
+
+from simulator.settings import Fault
+
+
+class FaultMenu:
+    def __init__(self, faults: list[Fault], seed: int) -> None:
+        self._faults = faults
+        self._dice = random.Random(f"faults:{seed}")
+        self._kinds = {fault.kind for fault in faults}
+
+    def draw(self, kind: str, route: str | None = None) -> Fault | None:
+        """Take the first fault of this kind that applies, and count it as used; None when all goes well."""
+        if kind not in self._kinds:
+            return None
+        for fault in self._faults:
+            if fault.kind != kind or fault.count == 0:
+                continue
+            if route is not None and fault.route is not None and not fnmatchcase(route, fault.route):
+                continue
+            if fault.probability < 1 and self._dice.random() >= fault.probability:
+                continue
+            if fault.count is not None:
+                fault.count -= 1
+            return fault
+        return None
+
+    def draw_any(self, kinds: tuple[str, ...], route: str | None = None) -> dict[str, Fault]:
+        """Draw each of these kinds once; usually an empty answer."""
+        if self._kinds.isdisjoint(kinds):
+            return {}
+        drawn = {kind: self.draw(kind, route) for kind in kinds}
+        return {kind: fault for kind, fault in drawn.items() if fault is not None}

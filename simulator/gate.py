@@ -1,0 +1,237 @@
+"""What stands between the socket and the routes? Everything that can happen to a call before or after its handler.
+
+In this order: the call is counted; a fault may answer, delay or cut it, as a proxy or a bad network would; the key is
+checked, before routing, so an unknown path without a key is 401; then the routes. Afterwards the answer may be held back
+or lost. `/_sim/` and the bucket pass by: they are not part of the API.
+
+Connections are cut at the socket: the protocol class in `sockets.py` puts the transport into the scope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from simulator import sockets
+from simulator.bucket import NAME
+from simulator.keys import Identity
+from simulator.service import Service
+from simulator.settings import Fault, RateLimit
+
+PREFIX = "/api"
+OPEN_PATHS = frozenset({"/api/models", "/api/platform/gpu-pricing", "/api/deployments/community"})
+LISTINGS = frozenset(
+    {
+        "GET /workflow/{workflow_id}/runs",
+        "GET /v2/workflow/{workflow_id}/runs",
+        "GET /workflow/{workflow_id}/runs/day",
+        "GET /workflow/{workflow_id}/run/latest",
+        "GET /deployment/{deployment_id}/runs",
+    }
+)
+SUBMITS = frozenset({"POST /run/deployment/queue", "POST /run", "POST /run/queue", "POST /run/workflow/queue"})
+_ID = re.compile(r"(?<=/)[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}(?=/|$)")
+_HTML = "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+
+
+class Gate:
+    def __init__(self, app: ASGIApp, service: Service, routers: Iterable[APIRouter]) -> None:
+        self._app, self._service = app, service
+        self._names = RouteNames(routers)
+        self._limiter: Limiter | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope.get("path", "")
+        if scope["type"] != "http" or path.startswith(("/_sim", f"/{NAME}/")):
+            await self._app(scope, receive, send)
+            return
+        name = self._names.of(scope["method"], path)
+        meter = self._service.meter
+        meter.call(name)
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                meter.per_status[str(message["status"])] += 1
+                scope["simulator.closing"] = message["status"] == 500 and _is_text(message)
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body") and scope["simulator.closing"]:
+                # As upstream: after an unhandled exception the answer is sent, then the connection is closed unannounced.
+                sockets.close(scope)
+
+        menu = self._service.menu
+        if (latency := menu.draw("latency", name)) is not None:
+            await asyncio.sleep(1.0 if latency.seconds is None else latency.seconds)
+        refusal = self._over_limit()
+        if refusal is None:
+            for kind in ("reset_before", "hang", *_REFUSALS):
+                if (fault := menu.draw(kind, name)) is None:
+                    continue
+                meter.faults[kind] += 1
+                if kind == "reset_before":
+                    await sockets.reset(scope, receive)
+                    return
+                if kind == "hang":
+                    await asyncio.sleep(600.0 if fault.seconds is None else fault.seconds)
+                    await sockets.reset(scope, receive)
+                    return
+                refusal = _refusal(fault)
+                break
+        if refusal is None:
+            refusal = self._unauthorised(scope, path, name)
+        if refusal is not None:
+            await refusal(scope, receive, counted)
+            return
+        await self._through(scope, receive, counted, name)
+
+    async def _through(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
+        """Let the handler work, then hold back or lose its answer if the menu says so."""
+        menu = self._service.menu
+        lost: Fault | None = None
+        slow: Fault | None = None
+        if "stream" not in name:
+            lost = menu.draw("reset_after", name)
+            if lost is None and name in SUBMITS:
+                lost = menu.draw("lost_answer", name)
+            slow = menu.draw("slow_answer", name)
+        if lost is None and slow is None:
+            await self._app(scope, receive, send)
+            return
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            held.append(message)
+
+        await self._app(scope, receive, hold)
+        for fault in (slow, lost):
+            if fault is not None:
+                self._service.meter.faults[fault.kind] += 1
+                await asyncio.sleep(fault.seconds or (2.0 if fault is slow else 0.0))
+        if lost is not None:
+            await sockets.reset(scope, receive)
+            return
+        for message in held:
+            await send(message)
+
+    def _over_limit(self) -> Response | None:
+        wanted = self._service.settings.rate_limit
+        if wanted is None:
+            return None
+        if self._limiter is None or self._limiter.rate != wanted:
+            self._limiter = Limiter(wanted)
+        wait = self._limiter.take()
+        if wait <= 0:
+            return None
+        self._service.meter.faults["rate_limit"] += 1
+        after = float(math.ceil(wait))
+        return _too_many(after, wanted.retry_after_date)
+
+    def _unauthorised(self, scope: Scope, path: str, name: str) -> Response | None:
+        if path in OPEN_PATHS or not path.startswith(f"{PREFIX}/"):
+            return None
+        headers = dict(reversed(scope["headers"]))  # the first of equal headers counts
+        found = self._service.keyring.identify(path, scope["query_string"], headers)
+        if not isinstance(found, Identity):
+            status, detail = found
+            return JSONResponse({"detail": detail}, status_code=status)
+        scope["simulator.identity"] = found
+        if self._service.settings.forbid_listing and name in LISTINGS:
+            return JSONResponse({"detail": "Token does not have permission to access this endpoint"}, status_code=403)
+        return None
+
+
+class Limiter:
+    """A token bucket: `burst` calls at once, then `per_second`."""
+
+    def __init__(self, rate: RateLimit) -> None:
+        self.rate = rate
+        self._tokens = float(rate.burst)
+        self._at = time.monotonic()
+
+    def take(self) -> float:
+        """Take a token and give 0, or give the seconds until there is one."""
+        at = time.monotonic()
+        self._tokens = min(float(self.rate.burst), self._tokens + (at - self._at) * self.rate.per_second)
+        self._at = at
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / self.rate.per_second
+
+
+class RouteNames:
+    """What is a call's route called? "GET /run/{run_id}", without the prefix, known before routing."""
+
+    def __init__(self, routers: Iterable[APIRouter]) -> None:
+        self._known: list[tuple[str, re.Pattern[str], str]] = []
+        for router in routers:
+            for route in router.routes:
+                path: str = getattr(route, "path", "")
+                pattern = re.compile(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(path)) + "$")
+                for method in getattr(route, "methods", None) or ():
+                    self._known.append((method, pattern, f"{method} {path}"))
+        self._cache: dict[tuple[str, str], str] = {}
+
+    def of(self, method: str, path: str) -> str:
+        path = _ID.sub("{}", path.removeprefix(PREFIX))
+        name = self._cache.get((method, path))
+        if name is None:
+            name = next(
+                (name for known, pattern, name in self._known if known == method and pattern.match(path)),
+                f"{method} (unknown)",
+            )
+            if len(self._cache) < 1000:
+                self._cache[method, path] = name
+        return name
+
+
+_REFUSALS = (
+    "rate_limited",
+    "error_500",
+    "error_500_text",
+    "bad_gateway",
+    "unavailable",
+    "gateway_timeout",
+    "forbidden",
+)
+
+
+def _refusal(fault: Fault) -> Response:
+    match fault.kind:
+        case "rate_limited":
+            return _too_many(fault.retry_after, fault.retry_after_date)
+        case "error_500":
+            return JSONResponse({"detail": "Internal server error"}, status_code=500)
+        case "error_500_text":
+            return PlainTextResponse("Internal Server Error", status_code=500)
+        case "bad_gateway":
+            return HTMLResponse(_HTML.format("502 Bad Gateway"), status_code=502)
+        case "unavailable":
+            headers = _retry_after(fault.retry_after, fault.retry_after_date)
+            return HTMLResponse(_HTML.format("503 Service Temporarily Unavailable"), status_code=503, headers=headers)
+        case "gateway_timeout":
+            return HTMLResponse(_HTML.format("504 Gateway Time-out"), status_code=504)
+        case _:
+            return JSONResponse({"detail": "Access denied for requested operation"}, status_code=403)
+
+
+def _too_many(after: float | None, as_date: bool) -> Response:
+    return JSONResponse({"detail": "Too Many Requests"}, status_code=429, headers=_retry_after(after, as_date))
+
+
+def _retry_after(after: float | None, as_date: bool) -> dict[str, str]:
+    if after is None:
+        return {}
+    return {"Retry-After": formatdate(time.time() + after, usegmt=True) if as_date else f"{after:g}"}
+
+
+def _is_text(message: dict[str, Any] | Message) -> bool:
+    return any(key.lower() == b"content-type" and value.startswith(b"text/plain") for key, value in message["headers"])
