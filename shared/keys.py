@@ -26,6 +26,10 @@ class Keys:
         """string: the job id this key stands for, 24 h."""
         return f"{self.prefix}idem:{frontend}:{key}"
 
+    def run(self, run_id: str) -> str:
+        """string: the job a run belongs to, as long as the job is kept."""
+        return f"{self.prefix}run:{run_id}"
+
     # -- results ------------------------------------------------------------------------------------------------
 
     def results(self, frontend: str) -> str:

@@ -1,0 +1,4 @@
+"""What workers do with a job: submit it, look at its run, cancel it, close its row.
+
+Read in order: `submit`, `adopt`, `look`, `reading`, `outputs`, `schedule`, `cancel`, `closing`. `engine` is what they all work with.
+"""

@@ -7,10 +7,11 @@ Read `shared/lua/claim_due.lua` and `shared/lua/settle_look.lua` beside it.
 """
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import cast
 
-from shared.database import Database
+from shared.database import REDIS_AWAY, Database
+from shared.errors import Unavailable
 
 #: A look that takes longer than this, or a worker that was killed, loses its claim (promise 4).
 LEASE_SECONDS = 15.0
@@ -43,17 +44,20 @@ class DueSet:
         next_ms, *workflows = await self._db.run("claim_due", self._owner, most, round(LEASE_SECONDS * 1000))
         return workflows, None if int(next_ms) < 0 else int(next_ms) / 1000
 
-    async def in_flight(self, workflow_id: str) -> list[InFlight]:
-        """All runs of a workflow, the one most worth a look first."""
-        members = cast(
-            list[tuple[str, float]],
-            await self._db.redis.zrange(self._db.keys.inflight(workflow_id), 0, -1, withscores=True),
-        )
+    async def in_flight(self, workflow_id: str) -> tuple[int, list[InFlight]]:
+        """The time (ms) and all runs of a workflow, the one most worth a look first. One round trip."""
+        pipe = self._db.redis.pipeline(transaction=False)
+        pipe.time()
+        pipe.zrange(self._db.keys.inflight(workflow_id), 0, -1, withscores=True)
+        try:
+            (seconds, microseconds), members = await pipe.execute()
+        except REDIS_AWAY as error:
+            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
         runs = []
         for member, at in members:
-            job_id, _, run_id = str(member).partition(" ")
-            runs.append(InFlight(job_id, run_id, look_at=int(float(at))))
-        return runs
+            job_id, _, run_id = member.partition(" ")
+            runs.append(InFlight(job_id, run_id, look_at=int(at)))
+        return seconds * 1000 + microseconds // 1000, runs
 
     async def settle(self, workflow_id: str, next_looks: dict[str, float]) -> float | None:
         """End a look: seconds from now until each run looked at is worth the next, by member.
@@ -63,3 +67,14 @@ class DueSet:
         delays = {member: round(seconds * 1000) for member, seconds in next_looks.items()}
         due_ms = int(await self._db.run("settle_look", workflow_id, self._owner, json.dumps(delays)))
         return None if due_ms < 0 else due_ms / 1000
+
+    async def forgotten(self) -> AsyncIterator[str]:
+        """Workflows with runs in flight that are not in the due-set. O(keys): a scan, for upkeep."""
+        prefix = self._db.keys.inflight("")
+        try:
+            async for key in self._db.redis.scan_iter(match=f"{prefix}*", count=500):
+                workflow_id = key.removeprefix(prefix)
+                if await self._db.redis.zscore(self._db.keys.due, workflow_id) is None:
+                    yield workflow_id
+        except REDIS_AWAY as error:
+            raise Unavailable(f"Redis is away: {type(error).__name__}") from error

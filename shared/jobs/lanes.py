@@ -9,7 +9,8 @@ Read `shared/lua/dispatch.lua` beside it.
 
 from typing import Literal
 
-from shared.database import Database
+from shared.database import REDIS_AWAY, Database
+from shared.errors import Unavailable
 from shared.settings import Settings
 
 #: Jobs dispatched or submitting at once. Submits are bounded by the budget, so more would only wait in the broker.
@@ -38,9 +39,14 @@ class Lanes:
         )
         return taken
 
-    async def hold(self, job_id: str, holder: str) -> tuple[Literal["held", "busy", "refused", "missing"], str]:
-        """Work on a dispatched job, alone; repeat it every few seconds. Answers the word and the job's state."""
-        word, state = await self._db.run("hold", job_id, holder, round(HOLD_SECONDS * 1000))
+    async def hold(
+        self, job_id: str, holder: str, *, seconds: float = HOLD_SECONDS
+    ) -> tuple[Literal["held", "busy", "refused", "missing"], str]:
+        """Work on a dispatched job, alone; repeat it every few seconds. Answers the word and the job's state.
+
+        A last hold of chosen length puts the job off: rescue starts it again when it ends.
+        """
+        word, state = await self._db.run("hold", job_id, holder, round(seconds * 1000))
         return word, state
 
     async def give_back(self, job_id: str) -> bool:
@@ -58,3 +64,10 @@ class Lanes:
         """Take what has waited too long; it is handed out again after `again_seconds` unless it was repaired."""
         ids: list[str] = await self._db.run("overdue", which, most, round(again_seconds * 1000))
         return ids
+
+    async def closed(self, job_id: str) -> None:
+        """The job's Celery row is closed; it need not be handed out again."""
+        try:
+            await self._db.redis.zrem(self._db.keys.closing, job_id)
+        except REDIS_AWAY as error:
+            raise Unavailable(f"Redis is away: {type(error).__name__}") from error

@@ -34,6 +34,10 @@ class Job:
     attempt: int = 0
     #: Looks at the run so far; the backoff schedule reads it.
     looks: int = 0
+    #: Until when the run of an unanswered submit may still appear.
+    undecided_until: int | None = None
+    #: When a run that ended well was first seen without outputs.
+    no_outputs_at: int | None = None
     run_id: str | None = None
     progress: Progress | None = None
     result: Result | None = None
@@ -68,6 +72,8 @@ class Job:
             started_at=stamp("started_at"),
             final_at=stamp("final_at"),
             cancel_requested_at=stamp("cancel_requested_at"),
+            undecided_until=stamp("undecided_until"),
+            no_outputs_at=stamp("no_outputs_at"),
             attempt=int(fields.get("attempt") or 0),
             looks=int(fields.get("looks") or 0),
             run_id=fields.get("run_id") or None,

@@ -48,6 +48,7 @@ elseif to == 'queued' then
   release(id, pool, user)
   enter_lane(id, pool, user)
 elseif to == 'submitted' then
+  redis.call('SET', key('run', run), id, 'EX', 86400)
   redis.call('ZREM', key('starting'), id)
   redis.call('HDEL', job, 'holder')
   redis.call('ZADD', key('inflight', workflow), int(now + (h[6] and 0 or delay)), id .. ' ' .. run)

@@ -1,0 +1,126 @@
+"""Which run is this job's? Found by the job id inside the run's inputs, when the answer to the submit was lost.
+
+CONTRACT section 10: list the workflow's runs since the intent, read the candidates nobody owns, compare
+`workflow_inputs._job_id`. Found: it is ours. Several: the oldest is ours and the others are cancelled. None, and the
+submit can no longer arrive: no run was made, and the job goes back to its lane to be submitted again.
+"""
+
+import logging
+from datetime import UTC, datetime
+
+from tenacity import wait_random_exponential
+
+from shared.comfydeploy import Run
+from shared.errors import RunNotFound, TryLater, Undecided
+from shared.jobs.record import Job
+from shared.jobs.request import REFERENCE_INPUT
+from shared.jobs.states import JobState
+from tasks.cancel import cancel_run
+from tasks.engine import Engine
+from tasks.schedule import delay
+
+log = logging.getLogger(__name__)
+
+#: The API answered 500 itself, so it is through with the request: its row is there, or never will be.
+ANSWERED_GRACE_SECONDS = 10.0
+#: Beyond our own timeout the request may still be on its way through a proxy.
+LOST_MARGIN_SECONDS = 5.0
+#: Their clock may be behind ours.
+CLOCK_SLACK_SECONDS = 60.0
+PAGE = 100
+
+#: Between two searches: up to 2, 4, 8, then 10 s.
+SEARCH = wait_random_exponential(multiplier=1, min=1, max=10)
+
+
+async def note_undecided(engine: Engine, job: Job, error: Undecided) -> float:
+    """Note until when the run may still appear. Answers the seconds until the first search: rows appear in ms."""
+    answered = error.upstream_status == 500
+    grace = ANSWERED_GRACE_SECONDS if answered else engine.client.timeouts.submit_seconds + LOST_MARGIN_SECONDS
+    until = await engine.database.now_ms() + round(grace * 1000)
+    await engine.store.stamp(job.id, undecided_until=str(until))
+    return 1.0
+
+
+async def find_run(engine: Engine, job: Job) -> float | None:
+    """Settle a `submitting` job nobody has an answer for. Answers the seconds until the next search, None when settled.
+
+    Cost: one listing a page, one read for each unowned candidate, a look token each.
+    """
+    runs = sorted(await _runs_of(engine, job), key=lambda run: run.created_at or datetime.max.replace(tzinfo=UTC))
+    if runs:
+        log.info("run adopted", extra={"job_id": job.id, "run_id": runs[0].id, "found": len(runs)})
+        await adopt(engine, job, runs[0].id)
+        for extra in runs[1:]:
+            await cancel_run(engine, extra.id)
+        return None
+    now = await engine.database.now_ms()
+    until = job.undecided_until or _intent(job) + round(
+        (engine.client.timeouts.submit_seconds + LOST_MARGIN_SECONDS) * 1000
+    )
+    if now < until:
+        return min(delay(SEARCH, 1 + (now - _intent(job)) // 5000), max(0.5, (until - now) / 1000))
+    log.info("no run was made, the job is submitted again", extra={"job_id": job.id})
+    await engine.store.move(job.id, JobState.QUEUED, undecided_until="")
+    await engine.dispatch()
+    return None
+
+
+async def adopt(engine: Engine, job: Job, run_id: str) -> None:
+    """Make a run the job's own. A run nobody wants any more (the job ended meanwhile) is cancelled."""
+    moved = await engine.store.move(
+        job.id, JobState.SUBMITTED, run_id=run_id, first_look_seconds=engine.schedule.first_look(job)
+    )
+    if not moved and (await engine.store.get(job.id)).run_id != run_id:
+        log.warning("orphan run cancelled", extra={"job_id": job.id, "run_id": run_id, "state": moved.state})
+        await cancel_run(engine, run_id)
+
+
+def _intent(job: Job) -> int:
+    return job.submitting_at or job.created_at
+
+
+async def _runs_of(engine: Engine, job: Job) -> list[Run]:
+    """Every run that carries the job's id."""
+    ids = await _listed(engine, job)
+    if not ids:
+        return []
+    owners = await engine.database.redis.mget([engine.database.keys.run(run_id) for run_id in ids])
+    found = []
+    for run_id, owner in zip(ids, owners, strict=True):
+        if owner not in (None, job.id):
+            continue
+        await engine.unless_stopping(engine.bucket.take("look"))
+        try:
+            run = await engine.client.runs.get(run_id)
+        except RunNotFound:
+            continue
+        if run.workflow_inputs.get(REFERENCE_INPUT) == job.id:
+            found.append(run)
+    return found
+
+
+async def _listed(engine: Engine, job: Job) -> list[str]:
+    """Ids of the runs made since the intent."""
+    since = _intent(job) / 1000 - CLOCK_SLACK_SECONDS
+    ids: list[str] = []
+    while True:
+        await engine.unless_stopping(engine.bucket.take("look"))
+        try:
+            if job.workflow_id:
+                page = await engine.client.runs.list_by_workflow(
+                    job.workflow_id,
+                    deployment_id=job.deployment_id or None,
+                    created_after=since,
+                    limit=PAGE,
+                    offset=len(ids),
+                )
+            else:
+                page = await engine.client.runs.list_by_deployment(job.deployment_id, limit=PAGE, offset=len(ids))
+        except RunNotFound as error:
+            raise TryLater(f"The runs of this workflow could not be listed: {error}") from error
+        # Newest first, and new ones push others to the next page: an id may come twice, none is missed.
+        ids += [run.id for run in page if run.id not in ids]
+        old = page and page[-1].created_at and page[-1].created_at.timestamp() < since
+        if len(page) < PAGE or old:
+            return ids

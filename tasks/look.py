@@ -1,0 +1,182 @@
+"""What became of the runs of a workflow? One look, as few calls as it takes.
+
+    runs worth asking about ──┬─ two or more ─▶ one listing answers for all ─▶ a read for each that ended well (outputs)
+                              └─ one ─────────▶ one read                     └▶ a read for each whose progress is wanted
+
+A look never counts as an attempt, and a look that fails never fails a job: the runs keep their place in the due-set and
+are looked at again. The lease of `shared/following/due.py` bounds how long a look may take.
+"""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from shared.comfydeploy import ListedRun, Run
+from shared.errors import ConveyorError, RateLimited, TellOperator, TryLater
+from shared.following.due import LEASE_SECONDS, InFlight
+from shared.jobs.record import Job
+from shared.jobs.states import JobState
+from tasks import reading
+from tasks.cancel import cancel_run
+from tasks.engine import Engine
+from tasks.schedule import TROUBLE, delay
+
+log = logging.getLogger(__name__)
+
+#: A look ends well before its lease does; what it did not get round to is due again at once.
+LOOK_SECONDS = LEASE_SECONDS * 0.7
+
+#: Runs due this soon are asked about along with those that are due.
+TOGETHER_SECONDS = 0.5
+
+#: Reads of single runs in one look; more wait for the next, so that no look outlives its lease.
+MOST_READS = 50
+
+#: What a listing may hold beside our own runs: other people's, and those that ended since the oldest of ours began.
+LISTED_AT_LEAST = 100
+CLOCK_SLACK_SECONDS = 60.0
+
+#: After an answer only an operator can mend (a refused key), looks go on, slowly.
+OPERATOR_SECONDS = 30.0
+
+
+async def look(engine: Engine, workflow_id: str) -> None:
+    """Look at what is due of a workflow and settle the claim. Never raises for trouble upstream."""
+    glance = _Look(engine, workflow_id)
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            await glance.carry_out()
+    except TimeoutError:
+        log.info("look cut short", extra={"workflow_id": workflow_id, "settled": len(glance.next_looks)})
+    except ConveyorError as error:
+        await glance.put_off(error)
+    finally:
+        await engine.due.settle(workflow_id, glance.next_looks)
+    if glance.ended:
+        await engine.dispatch()
+
+
+class _Look:
+    """One look at one workflow."""
+
+    def __init__(self, engine: Engine, workflow_id: str) -> None:
+        self.engine = engine
+        self.workflow_id = workflow_id
+        #: member -> seconds; what `settle` is told.
+        self.next_looks: dict[str, float] = {}
+        #: Jobs that became final in this look.
+        self.ended = 0
+        self._asked: list[InFlight] = []
+
+    async def carry_out(self) -> None:
+        now_ms, in_flight = await self.engine.due.in_flight(self.workflow_id)
+        worth = [run for run in in_flight if run.look_at <= now_ms + TOGETHER_SECONDS * 1000]
+        self._asked = worth
+        if len(worth) >= 2 and self.workflow_id:
+            await self._look_at_all(now_ms, in_flight, worth)
+        else:
+            await self._read_each(worth, await self._jobs(worth))
+
+    async def _look_at_all(self, now_ms: int, in_flight: list[InFlight], worth: list[InFlight]) -> None:
+        """One listing for every run in flight; reads only for what a listing cannot tell."""
+        jobs = await self._jobs(in_flight)
+        listed = await self._list(jobs, len(in_flight))
+        urgent = {run.member for run in worth}
+        to_read = []
+        for run in in_flight:
+            job, row = jobs.get(run.job_id), listed.get(run.run_id)
+            if job is None:
+                continue
+            state = reading.state_of(row.status) if row else None
+            wants_progress = job.request.progress and state is JobState.RUNNING and run.member in urgent
+            unsettled = job.cancel_requested_at is not None or now_ms >= reading.deadline_ms(job)
+            if row is None or state is JobState.SUCCEEDED or wants_progress or unsettled:
+                if run.member in urgent or state is JobState.SUCCEEDED:
+                    to_read.append(run)
+                continue
+            await self._apply(run, job, row)
+        await self._read_each(to_read, jobs)
+
+    async def _list(self, jobs: dict[str, Job], in_flight: int) -> dict[str, ListedRun]:
+        """The workflow's runs by id, from the oldest of ours on."""
+        oldest = min((job.submitting_at or job.created_at for job in jobs.values()), default=0)
+        await self.engine.bucket.take("look")
+        rows = await self.engine.client.runs.list_by_workflow(
+            self.workflow_id,
+            created_after=datetime.fromtimestamp(oldest / 1000 - CLOCK_SLACK_SECONDS, UTC),
+            limit=max(LISTED_AT_LEAST, 2 * in_flight),
+        )
+        return {row.id: row for row in rows}
+
+    async def _read_each(self, runs: list[InFlight], jobs: dict[str, Job]) -> None:
+        async def read(run: InFlight) -> None:
+            if job := jobs.get(run.job_id):
+                await self._read(run, job)
+
+        results = await asyncio.gather(*(read(run) for run in runs[:MOST_READS]), return_exceptions=True)
+        for result in results:
+            if isinstance(result, ConveyorError):
+                await self.put_off(result)
+            elif isinstance(result, BaseException):
+                raise result
+
+    async def _read(self, run: InFlight, job: Job) -> None:
+        """Read one run; before that, end it when the user asked for it or its time is up."""
+        now_ms = await self.engine.database.now_ms()
+        too_late = now_ms >= reading.deadline_ms(job)
+        if job.cancel_requested_at is not None or too_late:
+            await cancel_run(self.engine, run.run_id)
+        await self.engine.bucket.take("look")
+        answer = await self.engine.client.runs.get(run.run_id)
+        if too_late and not answer.is_final:
+            await self._end(run, job, reading.overdue(job, now_ms))
+        else:
+            await self._apply(run, job, answer)
+
+    async def _apply(self, run: InFlight, job: Job, answer: Run | ListedRun) -> None:
+        """Move the job to where its run is."""
+        now_ms = await self.engine.database.now_ms() if answer.is_final else 0
+        if ending := reading.ending_of(job, answer, now_ms):
+            await self._end(run, job, ending)
+            return
+        state = reading.state_of(answer.status)
+        if state is JobState.RUNNING and job.state is JobState.SUBMITTED:
+            await self.engine.store.move(job.id, JobState.RUNNING)
+            await self._show(job, "running")
+        elif state is JobState.SUCCEEDED and isinstance(answer, Run) and job.no_outputs_at is None:
+            await self.engine.store.stamp(job.id, no_outputs_at=str(now_ms))
+        if state is JobState.RUNNING and isinstance(answer, Run) and job.request.progress:
+            progress = reading.progress_of(answer)
+            if progress.fraction is not None and await self.engine.store.progress(job.id, progress):
+                await self._show(job, f"{progress.fraction:.0%} {progress.text or ''}".rstrip())
+        self.next_looks[run.member] = self.engine.schedule.next_look(job)
+
+    async def _end(self, run: InFlight, job: Job, ending: reading.Ending) -> None:
+        moved = await self.engine.store.move(
+            job.id, ending.state, result=ending.result, error=ending.error, timing=ending.timing
+        )
+        if moved:
+            self.ended += 1
+            log.info("job ended", extra={"job_id": job.id, "run_id": run.run_id, "state": ending.state.value})
+
+    async def _show(self, job: Job, text: str) -> None:
+        """Progress in Flower's row: worth having, not worth failing a look for."""
+        try:
+            await asyncio.to_thread(self.engine.rows.show_progress, job, f"run {(job.run_id or '')[:8]}: {text}")
+        except Exception as error:  # noqa: BLE001 - kombu raises what its transport raises
+            log.debug("row not updated", extra={"job_id": job.id, "error": repr(error)})
+
+    async def _jobs(self, runs: list[InFlight]) -> dict[str, Job]:
+        return {job.id: job for job in await self.engine.store.find(run.job_id for run in runs)}
+
+    async def put_off(self, error: ConveyorError) -> None:
+        """The API did not answer: everything asked about is asked again later, and nobody hammers it meanwhile."""
+        log.warning("look failed", extra={"workflow_id": self.workflow_id, "error": str(error)})
+        if isinstance(error, TellOperator):
+            pause = OPERATOR_SECONDS
+        else:
+            pause = (error.retry_after_seconds if isinstance(error, TryLater) else None) or delay(TROUBLE, 1)
+        if isinstance(error, TryLater):
+            await self.engine.bucket.push_back(pause, slow_down=isinstance(error, RateLimited))
+        for run in self._asked:
+            self.next_looks.setdefault(run.member, pause)

@@ -1,0 +1,142 @@
+"""How does a job become a run, exactly once?
+
+    hold the job, alone ─▶ wait for a token ─▶ write the intent (`submitting`) ─▶ POST ─▶ `submitted`
+                                                                                   │
+             certainly no run was made: back to the lane ◀── 429, refused ─────────┤
+             a run may exist: `adopt` looks for it, nothing is posted ◀── lost ────┘
+
+The intent is written before the POST, because the API has no idempotency key and every run is paid for: after a crash
+anywhere in here a `submitting` job is looked up upstream, never simply posted again (`adopt.py`). The Celery task ends
+with `Ignore`: it leaves its slot while the job's row stays open (`closing.py`).
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+from celery import shared_task
+from celery.exceptions import Ignore
+
+from shared.broker import SUBMIT_TASK
+from shared.errors import ConveyorError, GiveUp, RateLimited, Stopping, TellOperator, TryLater, Undecided
+from shared.hooks import address
+from shared.jobs.event import JobError
+from shared.jobs.lanes import HOLD_SECONDS
+from shared.jobs.record import Job
+from shared.jobs.request import REFERENCE_INPUT
+from shared.jobs.states import JobState
+from tasks.adopt import adopt, find_run, note_undecided
+from tasks.engine import Engine, process
+from tasks.schedule import TROUBLE, delay
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(name=SUBMIT_TASK, ignore_result=True)
+def submit(job_id: str) -> NoReturn:
+    """Submit one job; sent by whoever dispatched it. A repeated or late message finds nothing to do."""
+    if process.engine is not None:
+        process.run(submit_job(process.engine, job_id))
+    raise Ignore
+
+
+async def submit_job(engine: Engine, job_id: str) -> None:
+    """Carry a dispatched job to `submitted`, back to its lane, or to `failed`. Never raises for trouble upstream."""
+    holder = f"{engine.name}/{uuid.uuid4().hex[:8]}"
+    word, state = await engine.lanes.hold(job_id, holder)
+    if word != "held":
+        log.debug("nothing to submit", extra={"job_id": job_id, "reply": word, "state": state})
+        return
+    async with _holding(engine, job_id, holder):
+        job = await engine.store.get(job_id)
+        try:
+            if job.state is JobState.SUBMITTING:
+                again = await find_run(engine, job)
+            else:
+                again = await _submit(engine, job)
+        except Stopping:
+            await engine.lanes.give_back(job_id)
+            return
+        except TryLater as error:
+            log.warning("submit put off", extra={"job_id": job_id, "error": str(error)})
+            again = error.retry_after_seconds or delay(TROUBLE, 1)
+    if again is not None:
+        # Rescue sends the next task when this hold ends; no slot is held meanwhile.
+        await engine.lanes.hold(job_id, holder, seconds=again)
+
+
+@asynccontextmanager
+async def _holding(engine: Engine, job_id: str, holder: str) -> AsyncIterator[None]:
+    """Keep saying that we work on the job, however long token and answer take."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(HOLD_SECONDS / 3)
+            try:
+                await engine.lanes.hold(job_id, holder)
+            except TryLater as error:
+                log.warning("hold not renewed", extra={"job_id": job_id, "error": str(error)})
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+
+
+async def _submit(engine: Engine, job: Job) -> float | None:
+    """Post a queued job. Answers the seconds after which an undecided one is looked for again."""
+    try:
+        target = await engine.unless_stopping(engine.catalog.resolve(job.request))
+    except GiveUp as error:
+        await fail(engine, job, error)
+        return None
+    if not target.deployment_id:
+        raise TryLater("The catalog is not known yet, so the workflow's name cannot be resolved.")
+    await engine.unless_stopping(engine.bucket.take("submit"))
+    moved = await engine.store.move(
+        job.id, JobState.SUBMITTING, deployment_id=target.deployment_id, workflow_id=target.workflow_id
+    )
+    if not moved:
+        return None  # cancelled or expired while we waited
+    job = await engine.store.get(job.id)
+    try:
+        run_id = await engine.client.runs.submit(
+            target.deployment_id,
+            {**job.request.inputs, REFERENCE_INPUT: job.id},
+            webhook=address(engine.settings, job.id),
+            gpu=job.request.gpu,
+        )
+    except Undecided as error:
+        log.warning("submit undecided", extra={"job_id": job.id, "error": str(error)})
+        return await note_undecided(engine, job, error)
+    except TryLater as error:
+        await _return_to_lane(engine, job, error)
+    except (GiveUp, TellOperator) as error:
+        await fail(engine, job, error)
+    else:
+        await adopt(engine, job, run_id)
+    return None
+
+
+async def _return_to_lane(engine: Engine, job: Job, error: TryLater) -> None:
+    """No run was made: the API is left alone for a while by everybody, and the job waits where it stood."""
+    pause = error.retry_after_seconds or delay(TROUBLE, job.attempt)
+    log.warning("submit refused for now", extra={"job_id": job.id, "error": str(error), "pause_seconds": pause})
+    await engine.bucket.push_back(pause, slow_down=isinstance(error, RateLimited))
+    await engine.store.move(job.id, JobState.QUEUED)
+
+
+async def fail(engine: Engine, job: Job, error: ConveyorError) -> None:
+    """End a job that cannot be submitted; the reason goes to the user, the detail to the operators."""
+    facts: dict[str, Any] = {"code": error.code, "message": str(error)[:1000]}
+    if isinstance(error, GiveUp):
+        facts |= {"user_message": error.user_message, "upstream_status": error.upstream_status}
+    elif isinstance(error, TellOperator):
+        facts |= {"user_message": "The operators have to look at this.", "upstream_status": error.upstream_status}
+    log.warning("submit failed", extra={"job_id": job.id, "code": error.code, "error": str(error)})
+    await engine.store.move(job.id, JobState.FAILED, error=JobError(**facts))
+    await engine.dispatch()

@@ -1,0 +1,14 @@
+"""Flower's settings: one row per job, from submit to its final state.
+
+Loopback unless `FLOWER_ADDRESS` says otherwise; put authentication in front before you open it to others.
+"""
+
+import os
+
+address = os.environ.get("FLOWER_ADDRESS", "127.0.0.1")
+port = int(os.environ.get("FLOWER_PORT") or "5555")
+max_tasks = 20_000
+#: `args` is "workflow for frontend:user"; `result` shows the progress while the run is followed.
+tasks_columns = "name,uuid,args,state,result,received,started,runtime,worker"
+natural_time = True
+purge_offline_workers = 300

@@ -1,0 +1,54 @@
+"""How does a worker process start and stop?
+
+Start: the event loop and the engine before the first message is read. Stop (SIGTERM, Ctrl-C): whoever waits for a token
+gives its job back at once, posts under way are finished, looks too; after 8 s what is left is cancelled, and rescue in
+another worker finds it. Nothing is lost either way: every job is in Redis.
+"""
+
+import logging
+import sys
+import uuid
+from typing import Any
+
+from celery import bootsteps
+from celery.signals import worker_shutting_down
+
+from shared.errors import MissingSetting
+from shared.settings import Settings
+from tasks.engine import process
+from workers.ticker import Ticker
+
+log = logging.getLogger(__name__)
+
+
+class EngineStep(bootsteps.StartStopStep):
+    """Runs the engine and the ticker for as long as the worker runs."""
+
+    #: After the pool and before the consumer: no message arrives without an engine, and no slot outlives it.
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        """Start the loop, the engine and the ticker; a worker that could not work says why and ends."""
+        # The node's name need not be unique (two containers may share one), a lease's owner must be.
+        name = f"{worker.hostname}#{uuid.uuid4().hex[:6]}".replace(" ", "_")
+        try:
+            engine = process.start(Settings.from_env(), worker.app, name)
+        except MissingSetting as error:
+            log.error("cannot start", extra={"error": str(error)})  # noqa: TRY400 - the sentence says all
+            process.stop()
+            sys.exit(2)
+        process.spawn(Ticker(engine).run())
+
+    def stop(self, parent: Any) -> None:
+        """Drain and close; stopping twice, or without a start, is fine."""
+        del parent
+        process.stop()
+
+    def terminate(self, parent: Any) -> None:
+        """The same on a cold shutdown: the drain has an end of its own."""
+        self.stop(parent)
+
+
+@worker_shutting_down.connect
+def _tell(**_: Any) -> None:
+    process.tell_to_stop()

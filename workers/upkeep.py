@@ -1,0 +1,78 @@
+"""Who finds what fell on the floor? Each chore works from state alone, under a lease, and repeats harmlessly.
+
+*Rescue* starts jobs whose message or holder got lost; *expire* ends jobs nobody got round to; *close* ends the Celery
+rows of final jobs; *mend* puts workflows back that have runs in flight but are not due; *prune* trims streams below what
+every consumer group has acknowledged; *warm* keeps the catalog fresh.
+"""
+
+import asyncio
+import logging
+
+from shared.database import REDIS_AWAY
+from shared.errors import JobNotFound, Unavailable
+from shared.jobs.event import JobError
+from shared.jobs.states import JobState
+from tasks.closing import BROKER_AWAY
+from tasks.engine import Engine
+
+log = logging.getLogger(__name__)
+
+#: An event is kept at least this long, acknowledged or not: a follower may want to replay.
+KEEP_EVENTS_SECONDS = 3600.0
+
+
+class Upkeep:
+    """The chores of one worker process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def rescue(self) -> None:
+        """Publish again what was dispatched or submitting and has been silent for a hold's length."""
+        silent = await self._engine.lanes.overdue("starting")
+        if silent:
+            log.info("jobs rescued", extra={"jobs": len(silent)})
+            await self._engine.publisher.publish(silent)
+
+    async def expire(self) -> None:
+        """End waiting jobs whose queue timeout is over."""
+        for job_id in await self._engine.lanes.overdue("expiring"):
+            error = JobError(
+                code="expired",
+                message="Not submitted within queue_timeout_seconds.",
+                user_message="This waited too long and was dropped.",
+                retryable=True,
+            )
+            await self._engine.store.move(job_id, JobState.EXPIRED, error=error)
+
+    async def close_rows(self) -> None:
+        """Store the Celery results of final jobs and send their events."""
+        job_ids = await self._engine.lanes.overdue("closing")
+        for job_id in job_ids:
+            try:
+                await asyncio.to_thread(self._engine.rows.close_row, await self._engine.store.get(job_id))
+            except JobNotFound:
+                pass
+            except BROKER_AWAY as error:
+                raise Unavailable(f"The broker is away: {error!r}") from error
+            await self._engine.lanes.closed(job_id)
+
+    async def mend_due_set(self) -> None:
+        """A workflow with runs in flight that is missing from the due-set would never be looked at again."""
+        async for workflow_id in self._engine.due.forgotten():
+            log.warning("workflow was not due", extra={"workflow_id": workflow_id})
+            await self._engine.due.settle(workflow_id, {})
+
+    async def prune(self) -> None:
+        """Trim result streams. Unread events are never trimmed, nor those of the last hour."""
+        database = self._engine.database
+        try:
+            horizon = await database.now_ms() - round(KEEP_EVENTS_SECONDS * 1000)
+            for frontend in sorted(await database.redis.smembers(database.keys.frontends)):
+                await database.run("prune", str(frontend), horizon)
+        except REDIS_AWAY as error:
+            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+
+    async def warm(self) -> None:
+        """Keep the catalog fresh, one worker at a time."""
+        await self._engine.catalog.warm()
