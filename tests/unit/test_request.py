@@ -196,7 +196,7 @@ def test_what_is_not_a_json_object_is_refused_as_a_request(text: str | bytes) ->
 
 def test_names_may_hold_what_people_put_into_names() -> None:
     """Joined emoji, wide spaces and right-to-left marks are letters of a name, not control characters."""
-    for name in ("\N{MAN}\N{ZERO WIDTH JOINER}\N{WOMAN}", "山田\u3000花子", "\u200fדוד", "İstanbul"):
+    for name in ("\N{MAN}\N{ZERO WIDTH JOINER}\N{WOMAN}", "山田\u3000花子", "\u200fשרה", "İstanbul"):
         request = JobRequest.read(asked(user={"id": "1", "name": name}, inputs={name: 1}, workflow=name))
 
         assert request.user.name == name
@@ -273,6 +273,6 @@ def test_whatever_is_asked_is_accepted_or_refused(parts: dict[str, Any], value: 
         try:
             accepted = JobRequest.read(data)
         except InvalidInput as refused:
-            assert refused.problems
+            assert refused.problems  # noqa: PT017 - both answers are right here
         else:
             assert JobRequest.model_validate_json(accepted.model_dump_json(exclude_defaults=True)) == accepted

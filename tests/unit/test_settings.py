@@ -160,7 +160,7 @@ def test_settings_do_not_change() -> None:
 
 def test_a_missing_key_says_where_to_get_one() -> None:
     """A worker without an API key tells its operator the variable's name and where a key comes from."""
-    with pytest.raises(MissingSetting, match="COMFY_DEPLOY_API_KEY.*dashboard"):
+    with pytest.raises(MissingSetting, match=r"COMFY_DEPLOY_API_KEY.*dashboard"):
         Settings().require_api_key()
     with pytest.raises(MissingSetting, match="CONVEYOR_SECRET"):
         Settings().require_secret()
