@@ -54,8 +54,9 @@ class Entry:
     workflow_id: str
     name: str
     environment: str
-    machine_id: str
-    #: Runs the machine carries out at once.
+    #: The machine whose window its jobs count in; empty when the API did not say.
+    pool: str
+    #: Runs carried out there at once.
     concurrency: int
 
 
@@ -119,8 +120,8 @@ class Catalog:
             return Target(
                 deployment_id=entry.deployment_id,
                 workflow_id=entry.workflow_id,
-                pool=entry.machine_id,
-                pool_limit=max(1, round(entry.concurrency * self._factor)) if entry.machine_id else 0,
+                pool=entry.pool,
+                pool_limit=max(1, round(entry.concurrency * self._factor)) if entry.pool else 0,
             )
         if request.deployment_id or copy is None or copy.age_seconds > FRESH_SECONDS:
             # Deployments shared by others are not listed, but may be run; and an old copy may not know a new name.
@@ -185,7 +186,7 @@ class Catalog:
         await self._bucket.take("catalog")
         deployments = [d for d in await client.deployments.list() if d.workflow_id and d.workflow_name]
         limits: dict[str, int] = {}
-        for machine_id in {d.machine_id for d in deployments if d.machine_id and not d.concurrency_limit}:
+        for machine_id in {d.machine_id for d in deployments if d.machine_id and not d.is_fluid}:
             await self._bucket.take("catalog")
             try:
                 machine = await client.machines.get(machine_id)
@@ -199,8 +200,10 @@ class Catalog:
                 workflow_id=d.workflow_id or "",
                 name=d.workflow_name or "",
                 environment=d.environment or "",
-                machine_id=d.machine_id or "",
-                concurrency=d.concurrency_limit or limits.get(d.machine_id or "", DEFAULT_CONCURRENCY),
+                # A deployment with an image of its own (fluid) has containers, and a limit, of its own.
+                pool=d.id if d.is_fluid else d.machine_id or "",
+                concurrency=(d.concurrency_limit if d.is_fluid else limits.get(d.machine_id or ""))
+                or DEFAULT_CONCURRENCY,
             )
             for d in deployments
         )
