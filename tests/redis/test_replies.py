@@ -1,0 +1,392 @@
+"""Each line of "Replies" in the header of each script, made to happen.
+
+A row of the table is a script, the reply in the words of its header, and a scene: it sets the stage, calls the script
+once and answers what was replied and what should have been.
+"""
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from shared.database import SCRIPTS, Database
+from shared.identifiers import new_job_id
+from tests.redis.stage import SCRIPT_NAMES, Clock, move, put, submit, take
+
+Scene = Callable[[Database, Clock], Awaitable[tuple[Any, Any]]]
+SCENES: dict[tuple[str, str], Scene] = {}
+
+FLOORS = json.dumps({"submit": [0.3, 4], "look": [0.3, 4], "cancel": [0.1, 2], "catalog": [0.05, 2]})
+
+
+def reply(script: str, words: str) -> Callable[[Scene], Scene]:
+    """Enter a scene into the table."""
+
+    def enter(scene: Scene) -> Scene:
+        assert (script, words) not in SCENES
+        SCENES[script, words] = scene
+        return scene
+
+    return enter
+
+
+async def running(db: Database) -> str:
+    """A job whose run has a GPU."""
+    job_id = await put(db)
+    await take(db)
+    await submit(db, job_id, "run-1")
+    await move(db, job_id, "submitted", "running")
+    return job_id
+
+
+async def create(db: Database, job_id: str, idempotency_key: str = "") -> Any:
+    """Call `create` with the least it needs."""
+    names = ("user", "pool", "workflow_id", "deployment_id", "request", "label")
+    fields = {"frontend": "web", "echo": '"user":{"id":"ada"}'} | dict.fromkeys(names, "")
+    return await db.run("create", job_id, json.dumps(fields), 5, 0, 60, idempotency_key, 60)
+
+
+async def ask(db: Database, class_: str = "submit") -> Any:
+    """Call `take_tokens` on a bucket of 20 at 10 a second."""
+    return await db.run("take_tokens", "acc", class_, 10, 20, FLOORS, 0.01)
+
+
+@reply("create", "created")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = new_job_id()
+    return await create(db, job_id), ["created", job_id]
+
+
+@reply("create", "exists")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first = new_job_id()
+    await create(db, first, "k")
+    return await create(db, new_job_id(), "k"), ["exists", first]
+
+
+@reply("create", "exists by its own id")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first = new_job_id()
+    await create(db, first)
+    return await create(db, first), ["exists", first]
+
+
+@reply("dispatch", "job ids")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    ids = [await put(db), await put(db)]
+    return await take(db), ids
+
+
+@reply("dispatch", "nothing")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await take(db), []
+
+
+@reply("give_back", "given back")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await take(db)
+    return await db.run("give_back", job_id), "given back"
+
+
+@reply("give_back", "not dispatched")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("give_back", await put(db)), "not dispatched"
+
+
+@reply("give_back", "not dispatched any more: submitted")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("give_back", await running(db)), "not dispatched"
+
+
+@reply("hold", "held")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await take(db)
+    return await db.run("hold", job_id, "me", 1000), ["held", "queued"]
+
+
+@reply("hold", "held again by the same")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await take(db)
+    await db.run("hold", job_id, "me", 1000)
+    await move(db, job_id, "queued", "submitting")
+    return await db.run("hold", job_id, "me", 1000), ["held", "submitting"]
+
+
+@reply("hold", "busy")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await take(db)
+    await db.run("hold", job_id, "other", 1000)
+    await clock.advance(0.999)
+    return await db.run("hold", job_id, "me", 1000), ["busy", "queued"]
+
+
+@reply("hold", "held when the other's lease is over")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await take(db)
+    await db.run("hold", job_id, "other", 1000)
+    await clock.advance(1)
+    return await db.run("hold", job_id, "me", 1000), ["held", "queued"]
+
+
+@reply("hold", "refused")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("hold", await running(db), "me", 1000), ["refused", "running"]
+
+
+@reply("hold", "refused while it waits in its lane")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("hold", await put(db), "me", 1000), ["refused", "queued"]
+
+
+@reply("hold", "missing")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("hold", new_job_id(), "me", 1000), ["missing", ""]
+
+
+@reply("transition", "moved")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await move(db, await put(db), "queued", "cancelled"), ["moved", "2"]
+
+
+@reply("transition", "refused")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await move(db, await put(db), "submitting,submitted", "failed"), ["refused", "queued"]
+
+
+@reply("transition", "refused: a word inside another is not the word")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await move(db, await put(db), "unqueued,queue", "failed"), ["refused", "queued"]
+
+
+@reply("transition", "refused: only a dispatched job is started")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await move(db, await put(db), "queued", "submitting"), ["refused", "queued"]
+
+
+@reply("transition", "refused: final stays final")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await move(db, job_id, "queued", "cancelled")
+    return await move(db, job_id, "queued,cancelled", "failed"), ["refused", "cancelled"]
+
+
+@reply("transition", "missing")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await move(db, new_job_id(), "queued", "failed"), ["missing", ""]
+
+
+@reply("progress", "announced")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("progress", await running(db), "0.5", '{"fraction":0.5}'), ["announced", "4"]
+
+
+@reply("progress", "refused")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("progress", await put(db), "0.5", '{"fraction":0.5}'), ["refused", "queued"]
+
+
+@reply("progress", "unchanged")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await running(db)
+    await db.run("progress", job_id, "0.5", '{"fraction":0.5}')
+    return await db.run("progress", job_id, "0.5", '{"fraction":0.5}'), ["refused", "unchanged"]
+
+
+@reply("progress", "unchanged: not backwards")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await running(db)
+    await db.run("progress", job_id, "0.5", '{"fraction":0.5}')
+    await db.run("progress", job_id, "", '{"text":"Upscaling"}')
+    return await db.run("progress", job_id, "0.4999", '{"fraction":0.4999}'), ["refused", "unchanged"]
+
+
+@reply("progress", "missing")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("progress", new_job_id(), "", "{}"), ["missing", ""]
+
+
+@reply("nudge", "nudged")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("nudge", await running(db), "0"), ["nudged", "running"]
+
+
+@reply("nudge", "noted")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("nudge", await put(db), "1"), ["noted", "queued"]
+
+
+@reply("nudge", "final")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await move(db, job_id, "queued", "expired")
+    return await db.run("nudge", job_id, "1"), ["final", "expired"]
+
+
+@reply("nudge", "missing")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("nudge", new_job_id(), "1"), ["missing", ""]
+
+
+@reply("overdue", "job ids, the most overdue first")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    late = await put(db, queue_timeout_seconds=20)
+    later = await put(db, queue_timeout_seconds=10)
+    await put(db, queue_timeout_seconds=30)
+    await clock.advance(20)
+    return await db.run("overdue", "expiring", 9, 1000), [later, late]
+
+
+@reply("overdue", "not again before `again` is over")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db, queue_timeout_seconds=1)
+    await clock.advance(1)
+    first = await db.run("overdue", "expiring", 9, 1000)
+    await clock.advance(0.999)
+    between = await db.run("overdue", "expiring", 9, 1000)
+    await clock.advance(0.001)
+    return (first, between, await db.run("overdue", "expiring", 9, 1000)), ([job_id], [], [job_id])
+
+
+@reply("place", "the number of jobs ahead")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    await put(db)
+    return await db.run("place", await put(db)), 1
+
+
+@reply("place", "-1")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await take(db)
+    return [await db.run("place", job_id), await db.run("place", new_job_id())], [-1, -1]
+
+
+@reply("stamp", "1")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("stamp", await put(db), '{"deployment_id":"d"}'), 1
+
+
+@reply("stamp", "0")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = new_job_id()
+    word = await db.run("stamp", job_id, '{"deployment_id":"d"}')
+    return (word, await db.redis.exists(db.keys.job(job_id))), (0, 0)
+
+
+@reply("take_tokens", "{1, 0}")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await ask(db), [1, 0]
+
+
+@reply("take_tokens", "{0, ms}")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    # Given a bucket of 20 of which 4 + 2 + 2 stand in the others' floors
+    granted = [(await ask(db))[0] for _ in range(12)]
+    # Then the 13th needs one above them: 1 / 10 s
+    return (granted, await ask(db)), ([1] * 12, [0, 100])
+
+
+@reply("take_tokens", "{0, ms} while closed")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    await db.run("push_back", "acc", 2000, "0", 0.05)
+    await clock.advance(0.5)
+    return await ask(db), [0, 1500]
+
+
+@reply("push_back", "the ms from now")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("push_back", "acc", 2000, "1", 0.05), 2000
+
+
+@reply("push_back", "the ms of a longer pause that holds already")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    await db.run("push_back", "acc", 5000, "0", 0.05)
+    await clock.advance(1)
+    return await db.run("push_back", "acc", 2000, "1", 0.05), 4000
+
+
+@reply("prune", "how many entries were trimmed")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    # Given three events, of which the slower of two groups has acknowledged one and was handed the second
+    stream = db.keys.results("web")
+    for group in ("fast", "slow"):
+        await db.redis.xgroup_create(stream, group, id="0", mkstream=True)
+    for _unused in range(3):
+        await put(db)
+    await db.redis.xreadgroup("fast", "a", {stream: ">"}, noack=True)
+    await db.redis.xreadgroup("slow", "b", {stream: ">"}, count=1, noack=True)
+    await db.redis.xreadgroup("slow", "b", {stream: ">"}, count=1)
+    return (await db.run("prune", "web", 9_000_000_000_000), await db.redis.xlen(stream)), (1, 2)
+
+
+@reply("prune", "0 when nobody reads")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    await put(db)
+    return [await db.run("prune", name, 9_000_000_000_000) for name in ("web", "nobody")], [0, 0]
+
+
+@reply("prune", "0 within the horizon")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    await put(db)
+    await db.redis.xgroup_create(db.keys.results("web"), "all", id="$")
+    return await db.run("prune", "web", 1), 0
+
+
+@reply("claim_due", "{ms, workflow}")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    for workflow, delay in (("now", 0), ("later", 700)):
+        job_id = await put(db, workflow_id=workflow)
+        await take(db)
+        await submit(db, job_id, delay_ms=delay)
+    return await db.run("claim_due", "me", 5, 1000), [700, "now"]
+
+
+@reply("claim_due", "{-1}")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("claim_due", "me", 5, 1000), [-1]
+
+
+@reply("settle_look", "ms")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await running(db)
+    await db.run("claim_due", "me", 5, 1000)
+    return await db.run("settle_look", "wf", "me", json.dumps({f"{job_id} run-1": 800})), 800
+
+
+@reply("settle_look", "ms, never negative")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    await running(db)
+    await clock.advance(5)
+    return await db.run("settle_look", "wf", "me", "{}"), 0
+
+
+@reply("settle_look", "-1")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("settle_look", "wf", "me", "{}"), -1
+
+
+@pytest.mark.parametrize(("script", "words"), SCENES, ids=lambda text: text.replace(" ", "-"))
+async def test_replies(database: Database, clock: Clock, script: str, words: str) -> None:
+    """A script answers what its header says."""
+    replied, expected = await SCENES[script, words](database, clock)
+
+    assert replied == expected
+
+
+@pytest.mark.parametrize("script", SCRIPT_NAMES)
+def test_every_word_of_a_header_has_a_scene(script: str) -> None:
+    """A reply that is written in a header and not in this table is not proven."""
+    text = (SCRIPTS / f"{script}.lua").read_text()
+    told = "".join(re.findall(r"^-- Replies  (.*(?:\n--          .*)*)", text, re.MULTILINE)).replace("\n--", "")
+    words = set(re.findall(r'\{"([a-z ]+)"', told)) or set(re.findall(r'"([a-z ]+)"', told))
+    proven = {words for name, words in SCENES if name == script}
+
+    assert proven
+    assert words <= proven
+    assert told.count(" or ") + told.count(" | ") + 1 <= len(proven)
