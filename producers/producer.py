@@ -1,0 +1,220 @@
+"""The front door in Python: put jobs in, ask about them, cancel them, wait for them.
+
+    async with Producer.from_env() as producer:
+        job = await producer.enqueue(JobRequest(workflow="portrait", frontend="telegram", user={"id": "42"}))
+        final = await job.wait(timeout_seconds=300)
+
+A request is checked whole, then resolved through the catalog, then written with one script: a refused one leaves
+nothing behind. Once it is written the job is accepted and will end, whatever happens to this process, the broker or
+the message: the tick of any worker dispatches and publishes what we did not get round to.
+
+Read next: `shared/jobs/request.py` (what is refused), `shared/lua/create.lua`, `shared/lua/dispatch.lua`, `follow.py`.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from producers.follow import Follower
+from producers.handle import Cancelled, JobHandle, Status
+from shared.database import REDIS_AWAY, Database
+from shared.errors import InvalidInput, JobNotFound, Problem, Unavailable
+from shared.identifiers import new_job_id
+from shared.jobs.event import Event, QueuePlace
+from shared.jobs.lanes import Lanes
+from shared.jobs.request import JobRequest
+from shared.jobs.states import JobState
+from shared.jobs.store import JobStore, Target
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from shared.comfydeploy import ComfyDeploy
+
+log = logging.getLogger(__name__)
+
+#: What may be given as a request: the model, its fields, or its JSON.
+Request = JobRequest | dict[str, Any] | str | bytes
+
+
+class Publishes(Protocol):
+    """What sends the submit tasks of dispatched jobs: `shared.broker.Publisher`, or a test's stand-in."""
+
+    async def publish(self, job_ids: list[str]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Resolves(Protocol):
+    """What knows the workflows: `shared.catalog.Catalog`, or a test's stand-in."""
+
+    async def resolve(self, request: JobRequest) -> Target: ...
+
+
+class Producer:
+    """Accepts jobs and answers questions about them. Belongs to one event loop.
+
+    Closes what it opened itself: the database unless one was given, the broker's connections, the API client. Usable
+    with or without `async with`; a program that ends without closing loses nothing but a tidy log.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database | None = None,
+        *,
+        publisher: Publishes | None = None,
+        catalog: Resolves | None = None,
+    ) -> None:
+        self._settings = settings
+        self._own_database = database is None
+        self._db = database or Database.open(settings.redis_url)
+        self._store = JobStore(self._db, keep_seconds=settings.job_keep_seconds)
+        self._lanes = Lanes(self._db, settings)
+        self._publisher = publisher
+        self._own_publisher: Publishes | None = None
+        self._catalog = catalog
+        self._api: ComfyDeploy | None = None
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """A producer with the settings of the environment. Raises `MissingSetting`; connects with the first question."""
+        return cls(Settings.from_env())
+
+    async def enqueue(self, request: Request) -> JobHandle:
+        """Accept one job. 3 round trips to Redis and one to the broker when the catalog is warm.
+
+        Raises `InvalidInput` with every problem and `WorkflowNotFound` with suggestions: nothing was written. Raises
+        `Unavailable` when Redis is away: the job may have been written if the connection broke in that very moment;
+        with an idempotency key the call can simply be repeated.
+        """
+        return (await self._accept([JobRequest.read(request)]))[0]
+
+    async def enqueue_many(self, requests: Iterable[Request]) -> list[JobHandle]:
+        """Accept several jobs, in order. All are checked before the first is written.
+
+        Raises what `enqueue` raises; the fields of problems begin with the request's place, counted from 0
+        (`2.inputs.seed`). When Redis goes away on the way, the jobs written so far are accepted: use idempotency keys.
+        """
+        read: list[JobRequest] = []
+        problems: list[Problem] = []
+        for place, request in enumerate(requests):
+            try:
+                read.append(JobRequest.read(request))
+            except InvalidInput as error:
+                problems += [Problem(f"{place}.{problem.field}", problem.reason) for problem in error.problems]
+        if problems:
+            raise InvalidInput(problems)
+        return await self._accept(read)
+
+    async def _accept(self, requests: list[JobRequest]) -> list[JobHandle]:
+        catalog = self._catalog or self._open_catalog()
+        try:
+            targets = [await catalog.resolve(request) for request in requests]
+        except REDIS_AWAY as error:
+            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+        # Sorted, because jobs of one millisecond stand in their lane in the order of their ids.
+        job_ids = sorted(new_job_id() for _ in requests)
+        handles = []
+        for job_id, request, target in zip(job_ids, requests, targets, strict=True):
+            known, created = await self._store.create(request, target, job_id=job_id)
+            # A repeat after a lost answer finds our own job: that is the one we made.
+            handles.append(JobHandle(known, created or known == job_id, self))
+        await self._dispatch()
+        return handles
+
+    async def _dispatch(self) -> None:
+        """Fill the windows. Never fails: the jobs are accepted, and any worker's tick does the same again."""
+        try:
+            taken = await self._lanes.dispatch()
+            if taken:
+                await (self._publisher or self._open_publisher()).publish(taken)
+        except Unavailable as error:
+            log.warning("dispatch failed, the next tick will repeat it", extra={"error": str(error)})
+
+    async def status(self, job_id: str) -> Status:
+        """The job as it is now, and where it waits. 1-2 round trips. Raises `JobNotFound`, `Unavailable`."""
+        job = await self._store.get(job_id)
+        ahead = await self._lanes.ahead(job_id) if job.state is JobState.QUEUED else None
+        return Status(job, None if ahead is None else QueuePlace(position=ahead + 1, ahead=ahead))
+
+    async def cancel(self, job_id: str) -> Cancelled:
+        """Ask for a job's end; asking twice is fine.
+
+        Answers `cancelled` (it waited, and is over), `requested` (its run is being cancelled; it may still succeed) or
+        `final` (too late). Raises `JobNotFound`, `Unavailable`.
+        """
+        match await self._store.cancel(job_id):
+            case "cancelled":
+                # It may have been dispatched already: then its place in the windows is free for another.
+                await self._dispatch()
+                return "cancelled"
+            case "missing":
+                raise JobNotFound(f"No job {job_id}.", user_message="That job is not known (any more).")
+            case "final":
+                return "final"
+            case _:
+                return "requested"
+
+    async def wait(self, job_id: str, timeout_seconds: float | None = None) -> Event:
+        """The job's final event. Raises `TimeoutError` after `timeout_seconds`, and what `follow` raises.
+
+        Without a timeout the wait ends with the job, and every job ends.
+        """
+        async with asyncio.timeout(timeout_seconds), aclosing(self.follow(job_id)) as events:
+            async for event in events:
+                if event.final:
+                    return event
+        raise AssertionError("follow ends with a final event")
+
+    async def follow(self, job_id: str, from_seq: int = 0) -> AsyncGenerator[Event]:
+        """Every event of a job after `from_seq`, old ones first, then live, ending with the final one.
+
+        A follower that got as far as the final event already gets nothing. Raises `JobNotFound` when the job is not
+        kept (any more), `Unavailable` when Redis stays away for minutes. See `follow.py` for the promises.
+        """
+        async with aclosing(self.follow_many([job_id], from_seq)) as events:
+            async for event in events:
+                yield event
+
+    async def follow_many(self, job_ids: Iterable[str], from_seq: int = 0) -> AsyncGenerator[Event]:
+        """The events of several jobs over one connection, until all have ended."""
+        async with aclosing(Follower(self._db, job_ids, from_seq=from_seq).events()) as events:
+            async for event in events:
+                yield event
+
+    def _open_publisher(self) -> Publishes:
+        from shared.broker import Publisher, make_app  # noqa: PLC0415 - Celery takes long to load, a status is quick
+
+        self._publisher = self._own_publisher = Publisher(make_app(self._settings), self._db)
+        return self._publisher
+
+    def _open_catalog(self) -> Resolves:
+        from shared.catalog import Catalog  # noqa: PLC0415 - brings the HTTP client, which only enqueue may need
+        from shared.comfydeploy import ComfyDeploy  # noqa: PLC0415
+        from shared.limits.bucket import TokenBucket  # noqa: PLC0415
+
+        if self._settings.api_key is not None:
+            self._api = ComfyDeploy(self._settings.api_url, self._settings.require_api_key())
+        catalog = Catalog(self._db, self._settings, TokenBucket(self._db, self._settings), self._api)
+        self._catalog = catalog
+        return catalog
+
+    async def aclose(self) -> None:
+        """Close what this producer opened. Closing twice is fine; accepted jobs go on."""
+        publisher, self._own_publisher = self._own_publisher, None
+        api, self._api = self._api, None
+        if publisher is not None:
+            self._publisher = None
+            await asyncio.to_thread(publisher.close)
+        if api is not None:
+            self._catalog = None
+            await api.aclose()
+        if self._own_database:
+            await self._db.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

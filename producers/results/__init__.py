@@ -1,0 +1,9 @@
+"""Hear what became of the jobs: the events of one frontend, in order, until acknowledged.
+
+Start at `consumer.py`; `inbox.py` is what keeps the order, `group.py` what Redis is asked.
+"""
+
+from producers.results.consumer import ResultConsumer
+from producers.results.delivery import Delivery
+
+__all__ = ["Delivery", "ResultConsumer"]
