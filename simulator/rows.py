@@ -14,7 +14,6 @@ from typing import Any
 from simulator.timestamps import now
 
 TERMINAL = frozenset({"success", "failed", "timeout", "cancelled"})
-STATUSES = ("not-started", "running", "uploading", "success", "failed", "started", "queued", "timeout", "cancelled")
 SHARE_ENVIRONMENTS = frozenset({"public-share", "private-share", "community-share"})
 PUBLIC_ENVIRONMENTS = frozenset({"public-share", "community-share"})
 #: Machines that are called over HTTP by the API itself: their runs have no call id and so cannot be cancelled.

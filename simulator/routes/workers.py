@@ -47,7 +47,7 @@ async def update_run(request: Request, body: UpdateRunBody) -> JSONResponse:
     if body.output_data is not None:
         service.updates.output(run, body.output_data, body.node_meta)
     if body.status is not None:
-        service.updates.status(run, body.status, call_id=body.modal_function_call_id)
+        service.updates.status(run, body.status.value, call_id=body.modal_function_call_id)
     return JSONResponse({"status": "success"})
 
 

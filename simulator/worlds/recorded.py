@@ -100,7 +100,7 @@ def _rows() -> list[Machine | Workflow | Version | Deployment]:
         Version(_id("c5"), _id("b2"), owner, 1, EDITOR, None, "v1"),
         deployment("d1", owner, "b1", "c2", "a1", "production"),
         deployment("d2", owner, "b1", "c2", "a1", "staging", modal_image_id="im-FLUID", gpu="L4"),
-        deployment("d3", owner, "b1", "c2", "a1", "public-share"),
+        deployment("d3", owner, "b1", "c1", "a1", "public-share", share_slug="owner_sdxl"),
         deployment("d4", other, "b4", "c4", "a3", "production"),
         deployment("d5", owner, "b3", "c3", "a1", "production"),
         deployment("d6", owner, "b1", "c2", "a2", "preview"),
