@@ -6,6 +6,7 @@ on that loop, so nothing is written twice and one process follows thousands of r
 
 import asyncio
 import threading
+import uuid
 from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ DRAIN_SECONDS = 8.0
 class Engine:
     """Everything a task or a look works with."""
 
+    #: Who holds our leases; unique, no blanks.
     name: str
     settings: Settings
     database: Database
@@ -52,12 +54,14 @@ class Engine:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
-    def open(cls, settings: Settings, app: Celery, name: str) -> Self:
+    def open(cls, settings: Settings, app: Celery, hostname: str) -> Self:
         """Prepare everything; nothing connects yet. Raises `MissingSetting` when a worker could not work."""
         client = ComfyDeploy(settings.api_url, settings.require_api_key())
         if settings.public_url:
             settings.require_secret()
         database = Database.open(settings.redis_url)
+        # Nodes may share a name (two containers of one image); the owner of a lease must not.
+        name = f"{hostname}#{uuid.uuid4().hex[:6]}"
         bucket = TokenBucket(database, settings)
         return cls(
             name=name,
@@ -70,7 +74,7 @@ class Engine:
             lanes=Lanes(database, settings),
             due=DueSet(database, owner=name),
             publisher=Publisher(app, database),
-            rows=Rows(app, name),
+            rows=Rows(app, hostname),
         )
 
     async def dispatch(self) -> None:
@@ -108,14 +112,14 @@ class Process:
         self._thread: threading.Thread | None = None
         self._running: set[Future[Any]] = set()
 
-    def start(self, settings: Settings, app: Celery, name: str) -> Engine:
+    def start(self, settings: Settings, app: Celery, hostname: str) -> Engine:
         """Start the loop and open the engine on it."""
         loop = self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=loop.run_forever, name="conveyor-loop", daemon=True)
         self._thread.start()
 
         async def open_engine() -> Engine:
-            return Engine.open(settings, app, name)
+            return Engine.open(settings, app, hostname)
 
         self.engine = asyncio.run_coroutine_threadsafe(open_engine(), loop).result()
         return self.engine

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
+from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -38,8 +39,14 @@ log = logging.getLogger(__name__)
 @shared_task(name=SUBMIT_TASK, ignore_result=True)
 def submit(job_id: str) -> NoReturn:
     """Submit one job; sent by whoever dispatched it. A repeated or late message finds nothing to do."""
+    if not isinstance(job_id, str):
+        raise TypeError("a job id is a text")  # anybody can send a message; the record is asked only for texts
     if process.engine is not None:
-        process.run(submit_job(process.engine, job_id))
+        try:
+            process.run(submit_job(process.engine, job_id))
+        except (ConveyorError, CancelledError) as error:
+            # Redis is away, or the worker stopped in the middle: the hold ends by itself and rescue sends another task.
+            log.warning("submit left to rescue", extra={"job_id": job_id, "error": repr(error)})
     raise Ignore
 
 

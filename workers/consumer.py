@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from celery.signals import task_failure
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 from workers.transport import dropped
@@ -29,3 +30,9 @@ class Consumer(CeleryConsumer):
         """It names our task, but is malformed."""
         dropped["invalid_task"] = dropped.get("invalid_task", 0) + 1
         super().on_invalid_task(body, message, exc)
+
+
+@task_failure.connect
+def _count_failure(**_: Any) -> None:
+    """Our task cannot be called like this: wrong arguments, or a job id that is no text."""
+    dropped["bad_arguments"] = dropped.get("bad_arguments", 0) + 1

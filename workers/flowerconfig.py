@@ -6,6 +6,9 @@ Loopback unless `FLOWER_ADDRESS` says otherwise; put authentication in front bef
 import os
 
 address = os.environ.get("FLOWER_ADDRESS", "127.0.0.1")
+if address in ("127.0.0.1", "::1", "localhost"):
+    # Flower's own guard of its HTTP API; on loopback there is nobody to guard against.
+    os.environ.setdefault("FLOWER_UNAUTHENTICATED_API", "true")
 port = int(os.environ.get("FLOWER_PORT") or "5555")
 max_tasks = 20_000
 #: `args` is "workflow for frontend:user"; `result` shows the progress while the run is followed.

@@ -7,7 +7,6 @@ another worker finds it. Nothing is lost either way: every job is in Redis.
 
 import logging
 import sys
-import uuid
 from typing import Any
 
 from celery import bootsteps
@@ -29,10 +28,8 @@ class EngineStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Start the loop, the engine and the ticker; a worker that could not work says why and ends."""
-        # The node's name need not be unique (two containers may share one), a lease's owner must be.
-        name = f"{worker.hostname}#{uuid.uuid4().hex[:6]}".replace(" ", "_")
         try:
-            engine = process.start(Settings.from_env(), worker.app, name)
+            engine = process.start(Settings.from_env(), worker.app, worker.hostname)
         except MissingSetting as error:
             log.error("cannot start", extra={"error": str(error)})  # noqa: TRY400 - the sentence says all
             process.stop()

@@ -14,6 +14,7 @@ from shared.jobs.event import JobError
 from shared.jobs.states import JobState
 from tasks.closing import BROKER_AWAY
 from tasks.engine import Engine
+from workers.transport import dropped
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,16 @@ class Upkeep:
             except BROKER_AWAY as error:
                 raise Unavailable(f"The broker is away: {error!r}") from error
             await self._engine.lanes.closed(job_id)
+
+    async def count_rejected(self) -> None:
+        """Add what this process refused from the broker since last time to the count operators see."""
+        for reason in list(dropped):
+            count = dropped.pop(reason)
+            try:
+                await self._engine.database.redis.hincrby(self._engine.database.keys.rejected, reason, count)
+            except REDIS_AWAY as error:
+                dropped[reason] = dropped.get(reason, 0) + count
+                raise Unavailable(f"Redis is away: {type(error).__name__}") from error
 
     async def mend_due_set(self) -> None:
         """A workflow with runs in flight that is missing from the due-set would never be looked at again."""

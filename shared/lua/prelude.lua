@@ -136,9 +136,10 @@ local function jobs_ahead(id, pool, user)
   local rank = redis.call('ZRANK', key('lane', pool, user), id)
   if not rank then return nil end
   local ring = key('ring', pool)
+  -- A parked user comes back at his own turn or, when that has passed meanwhile, at the one being served.
+  local clock = tonumber(redis.call('HGET', key('clocks'), pool) or '0')
   local mine = redis.call('ZSCORE', ring, user) or redis.call('ZSCORE', key('turns', pool), user)
-    or redis.call('HGET', key('clocks'), pool) or '0'
-  local turn = tonumber(mine) + rank
+  local turn = math.max(clock, tonumber(mine or clock)) + rank
   local ahead = rank
   local others = redis.call('ZRANGEBYSCORE', ring, '-inf', turn, 'WITHSCORES')
   for i = 1, #others, 2 do
