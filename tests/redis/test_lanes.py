@@ -367,13 +367,13 @@ async def test_a_parked_user_comes_back_with_the_first_release(database: Databas
 
 async def test_the_place_of_a_parked_user_is_not_a_turn_that_has_passed(database: Database) -> None:
     """While a user is parked others are served; his place is where he would come in now, not where he was."""
-    # Given bob, parked at turn 1, and ada and cy, who are served on to turn 4
-    his = [await put(database, "bob") for _ in range(2)]
+    # Given zed, parked at turn 1, and ada and bob, who were served on until bob is next, at turn 3
+    his = [await put(database, "zed") for _ in range(2)]
     await take(database, user_window=1)
     for _ in range(6):
         await put(database, "ada")
-        await put(database, "cy")
-    await take(database, 8)
+        await put(database, "bob")
+    await take(database, 7)
 
-    # Then ada (turn 4, before bob by name) goes first
+    # Then zed would come in at turn 3, behind bob by name
     assert await database.run("place", his[1]) == 1

@@ -41,6 +41,14 @@ async def running(db: Database) -> str:
     return job_id
 
 
+async def handed(db: Database) -> list[str]:
+    """The two events of one job, both handed to consumer `a` of group `g`; answers their stream ids."""
+    stream = db.keys.results("web")
+    await move(db, await put(db), "queued", "cancelled")
+    await db.redis.xgroup_create(stream, "g", id="0")
+    return [entry for entry, _ in (await db.redis.xreadgroup("g", "a", {stream: ">"}))[0][1]]
+
+
 async def create(db: Database, job_id: str, idempotency_key: str = "") -> Any:
     """Call `create` with the least it needs."""
     names = ("user", "pool", "workflow_id", "deployment_id", "request", "label")
@@ -336,6 +344,72 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     await put(db)
     await db.redis.xgroup_create(db.keys.results("web"), "all", id="$")
     return await db.run("prune", "web", 1), 0
+
+
+@reply("earlier", "for each id its consumer and the earlier ids")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first, second = await handed(db)
+    return await db.run("earlier", "web", "g", first, second), [["a"], ["a", first]]
+
+
+@reply("earlier", 'for each id "" when it is not pending')
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first, second = await handed(db)
+    await db.redis.xack(db.keys.results("web"), "g", first)
+    return await db.run("earlier", "web", "g", first, second), [[""], ["a"]]
+
+
+@reply("dead_letter", "dead")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first, _second = await handed(db)
+    word, letter = await db.run("dead_letter", "web", "g", "a", first, "too large")
+    [(kept, fields)] = await db.redis.xrange(db.keys.dead("web"))
+    pending = await db.redis.xpending(db.keys.results("web"), "g")
+    return (
+        (word, letter, fields["reason"], fields["entry"], fields["type"], pending["pending"]),
+        ("dead", kept, "too large", first, "job.queued", 1),
+    )
+
+
+@reply("dead_letter", "lost")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first, _second = await handed(db)
+    word = await db.run("dead_letter", "web", "g", "b", first, "too large")
+    return (word, await db.redis.xlen(db.keys.dead("web"))), (["lost", ""], 0)
+
+
+@reply("hand_again", "held")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first, _second = await handed(db)
+    return await db.run("hand_again", "web", "g", "a", first, 2), ["held", 2]
+
+
+@reply("hand_again", "spent")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first, _second = await handed(db)
+    await db.run("hand_again", "web", "g", "a", first, 2)
+    return await db.run("hand_again", "web", "g", "a", first, 2), ["spent", 2]
+
+
+@reply("hand_again", "lost")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first, _second = await handed(db)
+    return await db.run("hand_again", "web", "g", "b", first, 2), ["lost", 0]
+
+
+@reply("keep", "the ids pending at the consumer")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first, second = await handed(db)
+    replies = [await db.run("keep", "web", "g", who, 9, first) for who in ("a", "b")]
+    return replies, [[first, second], []]
+
+
+@reply("retire_consumers", "the names removed")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    await handed(db)
+    for name in ("idle", "idle too"):
+        await db.redis.xgroup_createconsumer(db.keys.results("web"), "g", name)
+    return sorted(await db.run("retire_consumers", "web", "g", 0)), ["idle", "idle too"]
 
 
 @reply("claim_due", "{ms, workflow}")
