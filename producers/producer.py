@@ -30,6 +30,7 @@ from shared.jobs.store import JobStore, Target
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from shared.catalog import Copy
     from shared.comfydeploy import ComfyDeploy
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Resolves(Protocol):
     """What knows the workflows: `shared.catalog.Catalog`, or a test's stand-in."""
 
     async def resolve(self, request: JobRequest) -> Target: ...
+    async def copy(self) -> "Copy | None": ...
 
 
 class Producer:
@@ -113,10 +115,9 @@ class Producer:
             targets = [await catalog.resolve(request) for request in requests]
         except REDIS_AWAY as error:
             raise Unavailable(f"Redis is away: {type(error).__name__}") from error
-        # Sorted, because jobs of one millisecond stand in their lane in the order of their ids.
-        job_ids = sorted(new_job_id() for _ in requests)
         handles = []
-        for job_id, request, target in zip(job_ids, requests, targets, strict=True):
+        for request, target in zip(requests, targets, strict=True):
+            job_id = new_job_id()
             known, created = await self._store.create(request, target, job_id=job_id)
             # A repeat after a lost answer finds our own job: that is the one we made.
             handles.append(JobHandle(known, created or known == job_id, self))
@@ -182,6 +183,18 @@ class Producer:
         async with aclosing(Follower(self._db, job_ids, from_seq=from_seq).events()) as events:
             async for event in events:
                 yield event
+
+    async def workflows(self) -> "Copy":
+        """What can be run, with the age of the answer. Raises `Unavailable` when nothing is known yet."""
+        try:
+            copy = await (self._catalog or self._open_catalog()).copy()
+        except REDIS_AWAY as error:
+            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+        if copy is None:
+            raise Unavailable(
+                "The catalog is empty: no worker has filled it, and COMFY_DEPLOY_API_KEY is not set here."
+            )
+        return copy
 
     def _open_publisher(self) -> Publishes:
         from shared.broker import Publisher, make_app  # noqa: PLC0415 - Celery takes long to load, a status is quick

@@ -2,8 +2,8 @@
 
 A group is created from the beginning of the stream, also when it has vanished under our feet (`NOGROUP`: somebody
 destroyed it, or a failover lost it). What of the stream was acknowledged is then not known any more, and only "from
-the beginning" loses nothing; `(job_id, seq)` tells the repeats, and upkeep trims what every group has acknowledged,
-so there are few.
+the beginning" loses nothing. The price is repeats of what upkeep has not trimmed yet, an hour or so; `(job_id, seq)`
+tells them, and a consumer is silent about those it has acknowledged itself.
 """
 
 from collections.abc import Sequence

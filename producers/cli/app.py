@@ -1,0 +1,214 @@
+"""The commands of `conveyor`, and what their options mean. What they do is in the files beside this one.
+
+Libraries that take long to load are imported in the command that needs them.
+"""
+
+import getpass
+import json
+from typing import Annotated, Any
+
+import typer
+
+from producers.cli.outcome import OK, REFUSED, carry_out, say
+
+app = typer.Typer(
+    name="conveyor",
+    help="Put generation jobs in, and hear what became of them.",
+    epilog="Exit codes: 0 ok, 1 a job failed, 2 usage or refused input, 3 unavailable.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except OSError:
+        return "cli"
+
+
+@app.command()
+def enqueue(
+    *,
+    workflow: Annotated[str | None, typer.Option(help="Name of a workflow; case and blanks do not matter.")] = None,
+    deployment: Annotated[str | None, typer.Option(help="A deployment's id, instead of --workflow.")] = None,
+    input_: Annotated[
+        list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="An input, as JSON or text. Repeatable.")
+    ] = None,
+    environment: Annotated[str | None, typer.Option(help="production, staging, preview, …")] = None,
+    frontend: Annotated[str, typer.Option(help="Whose result stream gets the events.")] = "cli",
+    user: Annotated[str | None, typer.Option(help="Who asks; names the lane.", show_default="you")] = None,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many jobs like this.")] = 1,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key answers the same job; with --count: KEY-1, KEY-2, …")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(help="0 to 9, 9 first.")] = None,
+    run_timeout: Annotated[int | None, typer.Option(metavar="SECONDS", help="Longest run.")] = None,
+    progress: Annotated[bool, typer.Option("--progress", help="Ask for progress events.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch until all have ended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put one or several jobs in.
+
+    [dim]$ conveyor enqueue --workflow portrait --input prompt="a cat in the rain" --input seed=7 --wait[/dim]
+
+    [dim]$ conveyor enqueue --deployment 3f0c… --count 20 --json | jq -r .job_id[/dim]
+    """
+    from producers.cli.enqueue import Order, enqueue_jobs  # noqa: PLC0415
+
+    fields: dict[str, Any] = {
+        "workflow": workflow,
+        "deployment_id": deployment,
+        "environment": environment,
+        "frontend": frontend,
+        "user": {"id": user or _user()},
+        "idempotency_key": idempotency_key,
+        "priority": priority,
+        "run_timeout_seconds": run_timeout,
+        "progress": progress,
+    }
+    order = Order(
+        {name: value for name, value in fields.items() if value is not None}, input_ or [], count, wait, as_json
+    )
+    carry_out(lambda: enqueue_jobs(order), on_stop=order.still_going)
+
+
+@app.command()
+def watch(job_ids: Annotated[list[str], typer.Argument(metavar="JOB_ID...")], as_json: AsJson = False) -> None:
+    """Watch jobs until all have ended: what happened so far, then what happens.
+
+    [dim]$ conveyor watch 01a1fb4b-efc2-79a1-94b1-f3ed4809d12e[/dim]
+    """
+
+    async def work() -> int:
+        from producers.cli.progress import display  # noqa: PLC0415
+        from producers.cli.watch import watch as watch_jobs  # noqa: PLC0415
+        from producers.producer import Producer  # noqa: PLC0415
+
+        async with Producer.from_env() as producer:
+            return await watch_jobs(producer, job_ids, display(job_ids, as_json=as_json))
+
+    carry_out(work, on_stop=lambda: ["The jobs go on."])
+
+
+@app.command()
+def status(job_id: Annotated[str, typer.Argument(metavar="JOB_ID")], as_json: AsJson = False) -> None:
+    """Say where a job is.
+
+    [dim]$ conveyor status 01a1fb4b-efc2-79a1-94b1-f3ed4809d12e --json | jq .state[/dim]
+    """
+
+    async def work() -> int:
+        from producers.cli.status import show  # noqa: PLC0415
+        from producers.producer import Producer  # noqa: PLC0415
+
+        async with Producer.from_env() as producer:
+            show(await producer.status(job_id), as_json=as_json)
+        return OK
+
+    carry_out(work)
+
+
+@app.command()
+def cancel(job_id: Annotated[str, typer.Argument(metavar="JOB_ID")], as_json: AsJson = False) -> None:
+    """Ask for a job's end. A waiting job ends at once; a run may still succeed, and is then delivered.
+
+    [dim]$ conveyor cancel 01a1fb4b-efc2-79a1-94b1-f3ed4809d12e[/dim]
+    """
+
+    async def work() -> int:
+        from producers.cli.status import CANCELLED  # noqa: PLC0415
+        from producers.producer import Producer  # noqa: PLC0415
+
+        async with Producer.from_env() as producer:
+            word = await producer.cancel(job_id)
+        typer.echo(json.dumps({"job_id": job_id, "cancel": word}) if as_json else CANCELLED[word])
+        return OK
+
+    carry_out(work)
+
+
+@app.command()
+def results(
+    *,
+    words: Annotated[list[str], typer.Argument(metavar="[dead] FRONTEND", help="`dead` lists the dead letters.")],
+    last: Annotated[int, typer.Option(min=0, max=100_000, help="How many of the last events.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with new events until Ctrl-C.")] = False,
+    group: Annotated[str | None, typer.Option(help="Take from this group, and acknowledge what was printed.")] = None,
+    consumer: Annotated[str | None, typer.Option(help="Our name in the group.", show_default="cli-you")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a frontend's last events, follow them, or take them from a consumer group.
+
+    [dim]$ conveyor results telegram --last 50[/dim]
+
+    [dim]$ conveyor results web --group mirror --json > events.jsonl[/dim]
+
+    [dim]$ conveyor results dead telegram[/dim]
+    """
+    from producers.cli import results as listing  # noqa: PLC0415
+
+    dead = len(words) == 2 and words[0] == "dead"
+    if (len(words) != 1 and not dead) or (dead and (follow or group)):
+        say("Write: conveyor results [dead] FRONTEND; dead letters are listed only.")
+        raise typer.Exit(REFUSED)
+    if consumer and not group:
+        say("--consumer: needs --group")
+        raise typer.Exit(REFUSED)
+    if group:
+        name = consumer or f"cli-{_user()}"
+        carry_out(lambda: listing.take(words[-1], group, name, endless=follow, as_json=as_json))
+    else:
+        carry_out(lambda: listing.show(words[-1], last=last, follow=follow, dead=dead, as_json=as_json))
+
+
+@app.command()
+def workflows(as_json: AsJson = False) -> None:
+    """List what can be run: name, environment, deployment, machine.
+
+    [dim]$ conveyor workflows[/dim]
+    """
+    from producers.cli.workflows import show  # noqa: PLC0415
+
+    carry_out(lambda: show(as_json=as_json))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check Redis, workers, catalog, budget and what is stuck; say how to fix what is wrong.
+
+    [dim]$ conveyor doctor[/dim]
+    """
+    from producers.cli.doctor import examine  # noqa: PLC0415
+
+    carry_out(lambda: examine(as_json=as_json))
+
+
+@app.command()
+def demo(
+    jobs: Annotated[int, typer.Option(min=1, max=1000, help="How many jobs.")] = 30,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the data of earlier demos.")] = False,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same jobs.")] = 7,
+) -> None:
+    """Generate through everything on this machine: Redis, simulator, workers; pictures land in var/demo/.
+
+    [dim]$ conveyor demo --jobs 10[/dim]
+    """
+    from producers.local.demo import run  # noqa: PLC0415
+
+    raise typer.Exit(run(jobs=jobs, keep=keep, seed=seed))
+
+
+@app.command()
+def up() -> None:
+    """Stay up on this machine: Redis, simulator, workers, Flower, until Ctrl-C.
+
+    [dim]$ conveyor up[/dim]
+    """
+    from producers.local.up import run  # noqa: PLC0415
+
+    raise typer.Exit(run())

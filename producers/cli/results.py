@@ -1,0 +1,79 @@
+"""A frontend's stream on the command line: list it, follow it, or take from a group."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from contextlib import aclosing
+from typing import Any, cast
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from producers.cli.outcome import OK
+from producers.cli.progress import JsonLines, Lines
+from producers.results import ResultConsumer
+from shared.database import Database
+from shared.jobs.event import Event
+from shared.settings import Settings
+
+#: Without `--follow`, taking from a group ends when nothing new has come for this long.
+QUIET_SECONDS = 1.0
+BLOCK_MS = 4000
+
+Entries = list[tuple[str, dict[str, str]]]
+
+
+async def show(frontend: str, *, last: int, follow: bool, dead: bool, as_json: bool) -> int:
+    """List the last events, oldest first, without touching any group; with `follow` go on with new ones."""
+    async with Database.open(Settings.from_env().redis_url) as database:
+        stream = database.keys.dead(frontend) if dead else database.keys.results(frontend)
+        tell = _dead if dead else _events
+        newest: Any = await database.redis.xrevrange(stream, count=last) if last else []
+        tell(reversed(newest), as_json=as_json)
+        if not follow:
+            return OK
+        cursor = newest[0][0] if newest else "$"
+        while True:
+            reply = await database.redis.xread({stream: cursor}, block=BLOCK_MS)
+            for _, entries in cast(list[tuple[str, Entries]], reply or []):
+                tell(entries, as_json=as_json)
+                cursor = entries[-1][0]
+
+
+async def take(frontend: str, group: str, consumer: str, *, endless: bool, as_json: bool) -> int:
+    """Take what the group has not had yet, print it and acknowledge it; until nothing comes any more, or for ever."""
+    console = Console()
+    lines = JsonLines(console) if as_json else Lines(console)
+    consumer_ = ResultConsumer(frontend, group, consumer, settings=Settings.from_env())
+    async with consumer_ as results, aclosing(aiter(results)) as deliveries:
+        while True:
+            try:
+                async with asyncio.timeout(None if endless else QUIET_SECONDS):
+                    delivery = await anext(deliveries)
+            except TimeoutError:
+                return OK
+            lines.tell(delivery.event)
+            await delivery.ack()
+
+
+def _events(entries: Iterable[tuple[str, dict[str, str]]], *, as_json: bool) -> None:
+    console = Console()
+    lines = JsonLines(console) if as_json else Lines(console)
+    for entry, fields in entries:
+        try:
+            lines.tell(Event.model_validate_json(fields.get("data", "")))
+        except ValidationError:
+            text = json.dumps({"entry": entry} | fields) if as_json else f"{entry} cannot be read: {fields}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _dead(entries: Iterable[tuple[str, dict[str, str]]], *, as_json: bool) -> None:
+    console = Console()
+    for entry, fields in entries:
+        text = (
+            json.dumps({"dead": entry} | fields, ensure_ascii=False)
+            if as_json
+            else f"{entry} {fields.get('job_id', '?')} seq {fields.get('seq', '?')} {fields.get('type', '?')}"
+            f" for {fields.get('group')}: {fields.get('reason')}"
+        )
+        console.print(text, markup=False, highlight=False, soft_wrap=True)

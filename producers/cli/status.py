@@ -1,0 +1,46 @@
+"""A job's status, for people and for programs."""
+
+import json
+from datetime import UTC, datetime
+
+import typer
+
+from producers.handle import Cancelled, Status
+
+#: What a cancellation did, as a sentence.
+CANCELLED: dict[Cancelled, str] = {
+    "cancelled": "Cancelled.",
+    "requested": "Cancellation requested; the run may still succeed before it is stopped.",
+    "final": "Too late: the job has ended.",
+}
+
+
+def show(status: Status, *, as_json: bool) -> None:
+    """Print it."""
+    if as_json:
+        typer.echo(json.dumps(status.snapshot(), ensure_ascii=False))
+        return
+    job = status.job
+    asked = datetime.fromtimestamp(job.created_at / 1000, UTC).astimezone()
+    rows = {
+        "job": job.id,
+        "state": job.state.value,
+        "workflow": job.request.label,
+        "for": job.request.lane,
+        "asked": asked.strftime("%Y-%m-%d %H:%M:%S"),
+        "run": job.run_id,
+    }
+    if status.queue:
+        rows["queue"] = f"position {status.queue.position}, {status.queue.ahead} ahead"
+    if job.progress and not job.final:
+        fraction = "" if job.progress.fraction is None else f"{job.progress.fraction:.0%} "
+        rows["progress"] = f"{fraction}{job.progress.text or ''}".strip()
+    if job.cancel_requested_at and not job.final:
+        rows["cancel"] = "requested"
+    if job.error:
+        rows["error"] = f"{job.error.code}: {job.error.message}"
+    for output in job.result.outputs if job.result else []:
+        rows[output.key] = output.url or output.text or output.filename
+    for name, text in rows.items():
+        if text:
+            typer.echo(f"{name:<10} {text}")
