@@ -463,4 +463,4 @@ def test_every_word_of_a_header_has_a_scene(script: str) -> None:
 
     assert proven
     assert words <= proven
-    assert told.count(" or ") + told.count(" | ") + 1 <= len(proven)
+    assert told.count(" | ") + 1 <= len(proven)
