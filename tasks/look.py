@@ -82,7 +82,9 @@ class _Look:
         jobs = await self._jobs(in_flight)
         listed = await self._list(jobs, len(in_flight))
         urgent = {run.member for run in worth}
-        to_read = []
+        #: Ended runs first: their users wait for pictures, the others only for a number.
+        ended: list[InFlight] = []
+        others: list[InFlight] = []
         for run in in_flight:
             job, row = jobs.get(run.job_id), listed.get(run.run_id)
             if job is None:
@@ -90,12 +92,14 @@ class _Look:
             state = reading.state_of(row.status) if row else None
             wants_progress = job.request.progress and state is JobState.RUNNING and run.member in urgent
             unsettled = job.cancel_requested_at is not None or now_ms >= reading.deadline_ms(job)
-            if row is None or state is JobState.SUCCEEDED or wants_progress or unsettled:
-                if run.member in urgent or state is JobState.SUCCEEDED:
-                    to_read.append(run)
-                continue
-            await self._apply(run, job, row)
-        await self._read_each(to_read, jobs)
+            if state is JobState.SUCCEEDED:
+                ended.append(run)
+            elif row is None or wants_progress or unsettled:
+                if run.member in urgent:
+                    others.append(run)
+            else:
+                await self._apply(run, job, row)
+        await self._read_each(ended + others, jobs)
 
     async def _list(self, jobs: dict[str, Job], in_flight: int) -> dict[str, ListedRun]:
         """The workflow's runs by id, from the oldest of ours on."""
@@ -149,7 +153,9 @@ class _Look:
             progress = reading.progress_of(answer)
             if progress.fraction is not None and await self.engine.store.progress(job.id, progress):
                 await self._show(job, f"{progress.fraction:.0%} {progress.text or ''}".rstrip())
-        self.next_looks[run.member] = self.engine.schedule.next_look(job)
+        if run in self._asked:
+            # A run that was only covered by another's listing keeps its own time: no news is no reason to wait longer.
+            self.next_looks[run.member] = self.engine.schedule.next_look(job)
 
     async def _end(self, run: InFlight, job: Job, ending: reading.Ending) -> None:
         moved = await self.engine.store.move(
