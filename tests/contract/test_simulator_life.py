@@ -220,9 +220,7 @@ async def test_tenants_do_not_see_each_other(sim: Simulated) -> None:
     assert (await sim.client.get(f"/api/run/{run_id}", headers=other)).status_code == 403
     assert (await sim.client.get(f"/api/run/{run_id}", headers=organisation)).status_code == 200
     assert (await sim.client.get(f"/api/deployment/{PORTRAIT}", headers=other)).status_code == 500
-    refused = await sim.client.post(
-        "/api/run/deployment/queue", headers=organisation, json={"deployment_id": PORTRAIT}
-    )
+    refused = await sim.client.post("/api/run/deployment/queue", headers=organisation, json={"deployment_id": PORTRAIT})
     assert refused.json() == {"detail": "Deployment not found"}
 
 

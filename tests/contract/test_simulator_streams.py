@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.simulator_fixtures.served import PORTRAIT_WORKFLOW, PORTRAIT, Simulated, served
+from tests.contract.simulator_fixtures.served import PORTRAIT, PORTRAIT_WORKFLOW, Simulated, served
 
 
 @pytest.fixture
