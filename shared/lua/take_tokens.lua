@@ -10,7 +10,9 @@
 -- ARGV[2]  account
 -- ARGV[3]  class
 -- ARGV[4]  rate               tokens per second, unless an operator has set `rate` in the hash
--- ARGV[5]  burst              tokens the bucket holds, unless an operator has set `burst` in the hash
+-- ARGV[5]  burst              tokens the bucket holds, unless an operator has set `burst` in the hash: floors shrink with
+--                             a smaller one (else nothing would ever stand above them), and it counts as one a class and one
+--                             more at the least
 -- ARGV[6]  floors             JSON: class -> {share of the rate, most tokens}
 -- ARGV[7]  recovery           how much of the rate a second without 429 gives back (additive increase)
 --
@@ -30,7 +32,12 @@ for i = 1, #stored, 2 do h[stored[i]] = stored[i + 1] end
 local closed_until = tonumber(h.closed_until or '0')
 if closed_until > now then return {0, math.ceil((closed_until - now) * 1000)} end
 
-local burst = tonumber(h.burst or ARGV[5])
+local burst, classes, cap = tonumber(h.burst or ARGV[5]), 0, {}
+for name, floor in pairs(floors) do
+  cap[name] = math.min(floor[2], math.max(1, floor[2] * burst / ARGV[5]))
+  classes = classes + 1
+end
+burst = math.max(burst, classes + 1)
 local elapsed = math.max(0, now - tonumber(h.at or now))
 local factor = math.min(1, tonumber(h.factor or '1') + elapsed * tonumber(ARGV[7]))
 local rate = tonumber(h.rate or ARGV[4]) * factor
@@ -39,10 +46,10 @@ local tokens = math.min(burst, tonumber(h.tokens or burst) + elapsed * rate)
 local reserved, filling = 0, 0
 local level = {}
 for name, floor in pairs(floors) do
-  level[name] = math.min(floor[2], tonumber(h['floor:' .. name] or floor[2]) + elapsed * rate * floor[1])
+  level[name] = math.min(cap[name], tonumber(h['floor:' .. name] or cap[name]) + elapsed * rate * floor[1])
   if name ~= class then
     reserved = reserved + level[name]
-    if level[name] < floor[2] then filling = filling + floor[1] end
+    if level[name] < cap[name] then filling = filling + floor[1] end
   end
 end
 
