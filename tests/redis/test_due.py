@@ -1,0 +1,250 @@
+"""The due-set: no workflow with runs in flight is missing, none is looked at by two, and a dead looker is followed."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from producers.local.redis_server import RedisServer
+from shared.database import Database
+from shared.following.due import LEASE_SECONDS, DueSet
+from tests.redis.stage import Clock, Theatre, look_at, move, put, submit, take
+
+LEASE_MS = round(LEASE_SECONDS * 1000)
+OWNERS = ["one", "two", "three"]
+WORKFLOWS = ["w1", "w2", "w3"]
+
+owners, workflows = st.sampled_from(OWNERS), st.sampled_from(WORKFLOWS)
+delays = st.sampled_from([0, 1, 400, 20_000])
+
+
+@dataclass
+class Model:
+    """When each run is worth a look, and who is looking."""
+
+    #: Workflow -> job id -> ms.
+    runs: dict[str, dict[str, int]] = field(default_factory=lambda: {workflow: {} for workflow in WORKFLOWS})
+    members: dict[str, str] = field(default_factory=dict)
+    #: Workflow -> (owner, until ms). An old lease stays until somebody claims, settles or the last run ends.
+    leases: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def due(self, workflow: str) -> int | None:
+        """When to look at a workflow next."""
+        return min(self.runs[workflow].values(), default=None)
+
+    def flying(self) -> list[str]:
+        """The workflows with runs."""
+        return [workflow for workflow in WORKFLOWS if self.runs[workflow]]
+
+    def held(self, workflow: str, now: int) -> bool:
+        """Whether somebody's claim on it still holds."""
+        return self.leases.get(workflow, ("", 0))[1] > now
+
+
+class Looks(RuleBasedStateMachine):
+    """Runs come and end, hints arrive, three workers claim, settle and die."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.on = Theatre(url)
+        self.db = self.on.database
+        self.by = {owner: DueSet(self.db, owner) for owner in OWNERS}
+        self.model = Model()
+
+    def teardown(self) -> None:
+        self.on.close()
+
+    def pick(self, n: int) -> tuple[str, str]:
+        known = sorted((job_id, workflow) for workflow, runs in self.model.runs.items() for job_id in runs)
+        job_id, workflow = known[n % len(known)]
+        return workflow, job_id
+
+    @rule(workflow=workflows, delay=delays)
+    def a_run_begins(self, workflow: str, delay: int) -> None:
+        job_id = self.on(put(self.db, workflow_id=workflow))
+        assert self.on(take(self.db)) == [job_id]
+        run_id = self.on(submit(self.db, job_id, delay_ms=delay))
+        self.model.runs[workflow][job_id] = self.on.clock.now_ms + delay
+        self.model.members[job_id] = f"{job_id} {run_id}"
+
+    @precondition(lambda self: self.model.flying())
+    @rule(n=st.integers(0, 20))
+    def a_run_ends(self, n: int) -> None:
+        workflow, job_id = self.pick(n)
+        assert self.on(move(self.db, job_id, "submitted", "succeeded"))[0] == "moved"
+        del self.model.runs[workflow][job_id]
+        if not self.model.runs[workflow]:
+            self.model.leases.pop(workflow, None)
+
+    @precondition(lambda self: self.model.flying())
+    @rule(n=st.integers(0, 20), cancel=st.booleans())
+    def a_hint_arrives(self, n: int, cancel: bool) -> None:
+        workflow, job_id = self.pick(n)
+        assert self.on(self.db.run("nudge", job_id, "1" if cancel else "0"))[0] == "nudged"
+        runs = self.model.runs[workflow]
+        runs[job_id] = min(runs[job_id], self.on.clock.now_ms)
+
+    @rule(owner=owners, most=st.integers(1, 3))
+    def claim(self, owner: str, most: int) -> None:
+        model, now = self.model, self.on.clock.now_ms
+        due = sorted((at, workflow) for workflow in model.flying() if (at := model.due(workflow)) is not None)
+        free = [workflow for at, workflow in due if at <= now and not model.held(workflow, now)]
+        later = [at - now for at, _ in due if at > now]
+
+        claimed, seconds = self.on(self.by[owner].claim(most))
+
+        assert claimed == free[:most]
+        assert seconds == (later[0] / 1000 if later else None)
+        for workflow in claimed:
+            model.leases[workflow] = owner, now + LEASE_MS
+
+    @rule(owner=owners, workflow=workflows, chosen=st.sets(st.integers(0, 3)), delay=delays)
+    def settle(self, owner: str, workflow: str, chosen: set[int], delay: int) -> None:
+        model, now = self.model, self.on.clock.now_ms
+        looked = [job_id for n, job_id in enumerate(sorted(model.runs[workflow])) if n in chosen]
+        gone = {"00000000-0000-7000-8000-000000000000 run-gone": 1.0}
+
+        seconds = self.on(
+            self.by[owner].settle(workflow, {model.members[job_id]: delay / 1000 for job_id in looked} | gone)
+        )
+
+        for job_id in looked:
+            model.runs[workflow][job_id] = now + delay
+        if model.leases.get(workflow, ("", 0))[0] == owner:
+            del model.leases[workflow]
+        due = model.due(workflow)
+        assert seconds == (None if due is None else max(0, due - now) / 1000)
+
+    @rule(seconds=st.sampled_from([0.001, 0.4, LEASE_SECONDS - 0.001, LEASE_SECONDS]))
+    def time_passes(self, seconds: float) -> None:
+        self.on(self.on.clock.advance(seconds))
+
+    @invariant()
+    def redis_holds_what_the_model_holds(self) -> None:
+        sight, model = self.on(look_at(self.db)), self.model
+        # No workflow with runs in flight is ever missing, and none stays that has none.
+        assert sight.sets.get("due", {}) == {workflow: model.due(workflow) for workflow in model.flying()}
+        for workflow in WORKFLOWS:
+            runs = {model.members[job_id]: at for job_id, at in model.runs[workflow].items()}
+            assert sight.sets.get(f"inflight:{workflow}", {}) == runs
+        assert sight.hashes.get("looking", {}) == {w: f"{until} {owner}" for w, (owner, until) in model.leases.items()}
+
+
+def test_who_looks_at_what_and_when(redis_server: RedisServer) -> None:
+    """Runs, hints, claims, leases and settled looks in any order are those of the model."""
+    run_state_machine_as_test(
+        lambda: Looks(redis_server.url), settings=settings(deadline=None, max_examples=50, stateful_step_count=40)
+    )
+
+
+async def run_of(database: Database, workflow: str = "wf", *, delay_ms: int = 0) -> str:
+    """One run in flight; answers its member."""
+    job_id = await put(database, workflow_id=workflow)
+    await take(database)
+    return f"{job_id} {await submit(database, job_id, delay_ms=delay_ms)}"
+
+
+async def test_no_workflow_is_claimed_twice_within_a_lease(database: Database, clock: Clock) -> None:
+    """One worker looks; the others pass the workflow over until it is settled or the lease ends."""
+    await run_of(database)
+    one, other = DueSet(database, "one"), DueSet(database, "two")
+    assert await one.claim(10) == (["wf"], None)
+
+    await clock.advance(LEASE_SECONDS - 0.001)
+    assert (await other.claim(10))[0] == []
+    assert (await one.claim(10))[0] == []
+
+    await clock.advance(0.001)
+    assert (await other.claim(10))[0] == ["wf"]
+
+
+async def test_a_look_that_comes_back_late_does_not_end_another_workers_lease(database: Database, clock: Clock) -> None:
+    """The first looker was slow and lost its claim: what it saw counts, the second's lease stays."""
+    member = await run_of(database)
+    one, other = DueSet(database, "one"), DueSet(database, "two")
+    await one.claim(1)
+    await clock.advance(LEASE_SECONDS)
+    await other.claim(1)
+
+    assert await one.settle("wf", {member: 0.0}) == 0
+
+    assert (await one.claim(1))[0] == []
+    assert await other.settle("wf", {}) == 0
+    assert (await one.claim(1))[0] == ["wf"]
+
+
+async def test_a_hint_moves_a_look_forward_and_never_back(database: Database, clock: Clock) -> None:
+    """A webhook makes a look due now; a look that is due already stays where it is."""
+    later, sooner = await run_of(database, "later", delay_ms=60_000), await run_of(database, "sooner")
+    await clock.advance(5)
+    for member in (later, sooner):
+        await database.run("nudge", member.split(" ", maxsplit=1)[0], "0")
+
+    due = (await look_at(database)).sets["due"]
+
+    assert due == {"later": clock.now_ms, "sooner": clock.now_ms - 5_000}
+
+
+async def test_a_run_that_ended_during_the_look_stays_out(database: Database, clock: Clock) -> None:
+    """A webhook's own look ended the run; the slower look settles what is no longer in flight."""
+    member = await run_of(database)
+    due = DueSet(database, "me")
+    await due.claim(1)
+    await move(database, member.split(" ", maxsplit=1)[0], "submitted", "succeeded")
+
+    assert await due.settle("wf", {member: 1.0}) is None
+
+    sight = await look_at(database)
+    assert "due" not in sight.sets
+    assert "inflight:wf" not in sight.sets
+
+
+async def test_looks_are_counted_at_the_job(database: Database, clock: Clock) -> None:
+    """The schedule reads how often a run was looked at; a look at another run does not count."""
+    looked, other = await run_of(database), await run_of(database)
+    due = DueSet(database, "me")
+    for _ in range(3):
+        await clock.advance(1)
+        await due.claim(1)
+        await due.settle("wf", {looked: 1.0})
+
+    jobs = (await look_at(database)).jobs
+
+    assert jobs[looked.split(" ", maxsplit=1)[0]]["looks"] == "3"
+    assert "looks" not in jobs[other.split(" ", maxsplit=1)[0]]
+
+
+async def test_in_flight_lists_the_run_most_worth_a_look_first(database: Database, clock: Clock) -> None:
+    """A look sees every run of the workflow with its time, in order."""
+    late, early = await run_of(database, delay_ms=5_000), await run_of(database, delay_ms=10)
+
+    _, runs = await DueSet(database, "me").in_flight("wf")
+
+    assert [(run.member, run.look_at) for run in runs] == [(early, clock.now_ms + 10), (late, clock.now_ms + 5_000)]
+
+
+async def test_a_workflow_lost_from_the_due_set_is_found(database: Database, clock: Clock) -> None:
+    """Upkeep finds runs nobody would look at; settling the workflow once puts it back."""
+    await run_of(database, "lost")
+    await run_of(database, "known")
+    due = DueSet(database, "upkeep")
+    await database.redis.zrem(database.keys.due, "lost")
+
+    assert [workflow async for workflow in due.forgotten()] == ["lost"]
+    await due.settle("lost", {})
+
+    assert [workflow async for workflow in due.forgotten()] == []
+    assert (await due.claim(2))[0] == ["known", "lost"]
+
+
+async def test_a_thousand_due_workflows_are_claimed_once_each(database: Database, clock: Clock) -> None:
+    """Many workers that claim at the same time share the work without overlap and without a rest."""
+    now = str(clock.now_ms)
+    await database.redis.zadd(database.keys.due, {f"w{n}": now for n in range(1000)})
+    claimed: list[str] = []
+    for n in range(25):
+        claimed += (await DueSet(database, OWNERS[n % 3]).claim(40))[0]
+
+    assert sorted(claimed) == sorted(f"w{n}" for n in range(1000))
+    assert (await DueSet(database, "late").claim(40))[0] == []
