@@ -30,7 +30,7 @@ class Settings(BaseModel):
     """The ComfyUI Deploy API key. Workers need it; a producer may do without."""
     api_url: str = Field("https://api.comfydeploy.com/api", alias="COMFY_DEPLOY_API_URL")
     """Base URL of the API, with or without `/api`, with or without a slash at the end."""
-    redis_url: str = Field("redis://localhost:6379/0", alias="REDIS_URL")
+    redis_url: str = Field("redis://localhost:6379/0", alias="REDIS_URL", repr=False)
     """The one Redis: jobs, lanes, budget, streams, and Celery's broker and results."""
 
     rate_per_second: float = Field(10.0, alias="CONVEYOR_RATE_PER_SECOND", gt=0, le=10_000)

@@ -12,12 +12,13 @@ from celery import Celery, states
 from celery.exceptions import TaskRevokedError
 from kombu.exceptions import OperationalError
 
+from shared.database import REDIS_AWAY
 from shared.errors import JobFailed
 from shared.jobs.record import Job
 from shared.jobs.states import JobState
 
 #: What celery and redis-py raise when the broker is away.
-BROKER_AWAY = (OperationalError, OSError)
+BROKER_AWAY = (OperationalError, *REDIS_AWAY)
 
 
 class Rows:
@@ -43,7 +44,12 @@ class Rows:
         with self._lock:
             if self._dispatcher is None:
                 connection = self._app.connection_for_write()
-                self._dispatcher = self._app.events.Dispatcher(connection, hostname=self._hostname)
+                self._dispatcher = self._app.events.Dispatcher(
+                    # Without its buffer: an event that could not be sent is sent by the next try, not kept and forgotten.
+                    connection,
+                    hostname=self._hostname,
+                    buffer_while_offline=False,
+                )
             try:
                 self._dispatcher.send(event, **fields)
             except BROKER_AWAY:

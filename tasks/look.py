@@ -12,7 +12,7 @@ import logging
 from datetime import UTC, datetime
 
 from shared.comfydeploy import ListedRun, Run
-from shared.errors import ConveyorError, RateLimited, TellOperator, TryLater
+from shared.errors import ConveyorError, RateLimited, Stopping, TellOperator, TryLater
 from shared.following.due import LEASE_SECONDS, InFlight
 from shared.jobs.record import Job
 from shared.jobs.states import JobState
@@ -45,9 +45,11 @@ async def look(engine: Engine, workflow_id: str) -> None:
     glance = _Look(engine, workflow_id)
     try:
         async with asyncio.timeout(LOOK_SECONDS):
-            await glance.carry_out()
+            await engine.unless_stopping(glance.carry_out())
     except TimeoutError:
         log.info("look cut short", extra={"workflow_id": workflow_id, "settled": len(glance.next_looks)})
+    except Stopping:
+        pass  # looks are free to repeat: another worker takes over as soon as the claim is given back
     except ConveyorError as error:
         await glance.put_off(error)
     finally:

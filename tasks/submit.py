@@ -29,6 +29,7 @@ from shared.jobs.lanes import HOLD_SECONDS
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
+from shared.jobs.store import Target
 from tasks.adopt import adopt, find_run, note_undecided
 from tasks.engine import Engine, process
 from tasks.schedule import TROUBLE, delay
@@ -97,7 +98,7 @@ async def _holding(engine: Engine, job_id: str, holder: str) -> AsyncIterator[No
 async def _submit(engine: Engine, job: Job) -> float | None:
     """Post a queued job. Answers the seconds after which an undecided one is looked for again."""
     try:
-        target = await engine.unless_stopping(engine.catalog.resolve(job.request))
+        target = await _target(engine, job)
     except GiveUp as error:
         await fail(engine, job, error)
         return None
@@ -127,6 +128,13 @@ async def _submit(engine: Engine, job: Job) -> float | None:
     else:
         await adopt(engine, job, run_id)
     return None
+
+
+async def _target(engine: Engine, job: Job) -> Target:
+    """What the door resolved the request to; asked again only for what was not known then."""
+    if job.deployment_id and job.workflow_id:
+        return Target(deployment_id=job.deployment_id, workflow_id=job.workflow_id)
+    return await engine.unless_stopping(engine.catalog.resolve(job.request))
 
 
 async def _return_to_lane(engine: Engine, job: Job, error: TryLater) -> None:

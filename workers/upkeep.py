@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 #: An event is kept at least this long, acknowledged or not: a follower may want to replay.
 KEEP_EVENTS_SECONDS = 3600.0
+#: A stream without any consumer group (a frontend that only follows single jobs, such as the CLI) is kept this long.
+KEEP_UNREAD_SECONDS = 7 * 86_400.0
 
 
 class Upkeep:
@@ -53,9 +55,13 @@ class Upkeep:
             try:
                 await asyncio.to_thread(self._engine.rows.close_row, await self._engine.store.get(job_id))
             except JobNotFound:
-                pass
+                pass  # kept no longer
             except BROKER_AWAY as error:
                 raise Unavailable(f"The broker is away: {error!r}") from error
+            except Exception:
+                # One row that cannot be closed must not keep the others open; it is tried again later.
+                log.exception("row not closed", extra={"job_id": job_id})
+                continue
             await self._engine.lanes.closed(job_id)
 
     async def count_rejected(self) -> None:
@@ -75,12 +81,17 @@ class Upkeep:
             await self._engine.due.settle(workflow_id, {})
 
     async def prune(self) -> None:
-        """Trim result streams. Unread events are never trimmed, nor those of the last hour."""
+        """Trim result streams. What a group has not acknowledged is never trimmed, nor what is younger than an hour."""
         database = self._engine.database
         try:
-            horizon = await database.now_ms() - round(KEEP_EVENTS_SECONDS * 1000)
+            now = await database.now_ms()
             for frontend in sorted(await database.redis.smembers(database.keys.frontends)):
-                await database.run("prune", str(frontend), horizon)
+                await database.run(
+                    "prune",
+                    str(frontend),
+                    now - round(KEEP_EVENTS_SECONDS * 1000),
+                    now - round(KEEP_UNREAD_SECONDS * 1000),
+                )
         except REDIS_AWAY as error:
             raise Unavailable(f"Redis is away: {type(error).__name__}") from error
 

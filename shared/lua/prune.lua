@@ -3,14 +3,15 @@
 -- ARGV[1]  prefix
 -- ARGV[2]  frontend
 -- ARGV[3]  horizon            ms; younger entries stay, whatever was acknowledged
+-- ARGV[4]  unread horizon     ms; when nobody ever made a consumer group, younger entries stay
 --
 -- Replies  how many entries were trimmed
--- Cost     O(groups + trimmed). A stream nobody reads is not trimmed: its events are unread.
+-- Cost     O(groups + trimmed). Idempotent.
 
 local stream = key('results', ARGV[2])
 if redis.call('EXISTS', stream) == 0 then return 0 end
 local groups = redis.call('XINFO', 'GROUPS', stream)
-if #groups == 0 then return 0 end
+if #groups == 0 then return redis.call('XTRIM', stream, 'MINID', ARGV[4] .. '-0') end
 
 -- Ids as "ms-seq"; compared part by part, for as numbers they would lose digits.
 local function before(a, b)
