@@ -67,7 +67,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, stopping at once: open streams and hanging calls are cut instead of waited for."""
+    """uvicorn, telling when it is ready and stopping at once: open streams and hanging calls are cut, not waited for."""
+
+    def __init__(self, config: uvicorn.Config, told: str) -> None:
+        super().__init__(config)
+        self._told = told
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # Only now: whoever waits for this line may send a signal next.
+        print(f"simulator: {self._told}", flush=True)  # noqa: T201 - the one line others wait for
 
     def handle_exit(self, sig: int, frame: object) -> None:  # noqa: ARG002 - the signature is signal's
         # What is cut off now is no news to anybody.
@@ -104,12 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         timeout_graceful_shutdown=0,
         server_header=False,
     )
-    print(  # noqa: T201 - the one line others wait for
-        f"simulator: listening on {url}/api (scenario {settings.scenario}, speed {settings.speed:g}, seed {settings.seed})",
-        flush=True,
-    )
+    told = f"listening on {url}/api (scenario {settings.scenario}, speed {settings.speed:g}, seed {settings.seed})"
     with listening:
-        asyncio.run(Server(config).serve(sockets=[listening]))
+        asyncio.run(Server(config, told).serve(sockets=[listening]))
     return 0
 
 

@@ -133,7 +133,9 @@ async def list_deployments_of_workflow(request: Request, workflow_id: str) -> JS
     ]
     if not found:
         raise refuse(404, "Deployments not found or you don't have access to it")
-    found.sort(key=lambda deployment: deployment.updated_at, reverse=True)
+    # Not by time: by the environment, in reverse order of its declaration.
+    order = [environment.value for environment in Environment]
+    found.sort(key=lambda deployment: order.index(deployment.environment), reverse=True)
     return JSONResponse(_rows(tables, found, with_machine=True))
 
 
