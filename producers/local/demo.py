@@ -37,8 +37,8 @@ FOLDER = ROOT / "var" / "demo"
 SIMULATED_PATIENCE_SECONDS = 120.0
 REAL_PATIENCE_SECONDS = 1800.0
 
-#: How many times faster than life the simulated runs are: a picture of 12 s takes 0.8 s.
-SPEED = 15.0
+#: How many times faster than life the simulated runs are: a picture of 12 s takes 1.3 s.
+SPEED = 9.0
 
 USERS = {"telegram": ["ada", "grace", "linus"], "discord": ["margaret", "dennis"], "web": ["barbara", "alan"]}
 SCENES = [
