@@ -36,7 +36,7 @@ class Backoff:
     """Exponential backoff with jitter."""
 
     FIRST_SECONDS = 1.0
-    WAIT = wait_exponential_jitter(initial=0.6, exp_base=1.5, max=5.0, jitter=0.25)
+    WAIT = wait_exponential_jitter(multiplier=0.6, exp_base=1.5, max=5.0, jitter=0.25)
 
     def first_look(self, job: Job) -> float:
         """The same for every run: nothing is known of it yet."""
