@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -26,6 +26,9 @@ REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 #: Seconds. Blocking reads ask for less than this.
 SOCKET_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 3.0
+
+#: Of one process. Redis answers a script in tens of microseconds, so more would only wait there instead of here.
+MOST_CONNECTIONS = 200
 
 
 @cache
@@ -46,18 +49,20 @@ class Database:
     def open(cls, url: str, *, prefix: str = DEFAULT_PREFIX) -> Self:
         """Prepare a client; the first command connects. Short outages are ridden out by three quick retries.
 
-        Retries may repeat a script whose answer was lost: every script says what a repeat does.
+        Retries may repeat a script whose answer was lost: every script says what a repeat does. When every connection
+        is in use a call waits for one: a busy worker is not an outage.
         """
-        redis = Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
             decode_responses=True,
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
             health_check_interval=30,
-            max_connections=200,
+            max_connections=MOST_CONNECTIONS,
+            timeout=SOCKET_TIMEOUT_SECONDS,
             retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=3),
         )
-        return cls(redis, Keys(prefix))
+        return cls(Redis.from_pool(pool), Keys(prefix))
 
     async def run(self, name: str, *args: str | float) -> Any:
         """Run `shared/lua/<name>.lua`. One round trip. Raises `Unavailable` when Redis is away."""
