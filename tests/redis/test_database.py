@@ -69,6 +69,15 @@ async def test_two_dispatchers_never_take_the_same_job(database: Database, redis
         await other.aclose()
 
 
+async def test_more_calls_than_connections_wait_their_turn(database: Database) -> None:
+    """A worker with a thousand things to ask at once is busy, not cut off: every call is answered."""
+    job_id = await put(database)
+
+    places = await asyncio.gather(*(database.run("place", job_id) for _ in range(1_000)))
+
+    assert places == [0] * 1_000
+
+
 async def test_redis_away_is_unavailable_and_over_when_it_is_back(server: RedisServer) -> None:
     """A killed server makes every call `Unavailable`; restarted on its port the same client works again."""
     async with Database.open(server.url) as database:

@@ -330,20 +330,21 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     await db.redis.xreadgroup("fast", "a", {stream: ">"}, noack=True)
     await db.redis.xreadgroup("slow", "b", {stream: ">"}, count=1, noack=True)
     await db.redis.xreadgroup("slow", "b", {stream: ">"}, count=1)
-    return (await db.run("prune", "web", 9_000_000_000_000), await db.redis.xlen(stream)), (1, 2)
+    return (await db.run("prune", "web", 9_000_000_000_000, 0), await db.redis.xlen(stream)), (1, 2)
 
 
-@reply("prune", "0 when nobody reads")
+@reply("prune", "all but the young when no group was ever made")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     await put(db)
-    return [await db.run("prune", name, 9_000_000_000_000) for name in ("web", "nobody")], [0, 0]
+    unread = [await db.run("prune", "web", 9_000_000_000_000, horizon) for horizon in (1, 9_000_000_000_000)]
+    return (unread, await db.run("prune", "nobody", 1, 1)), ([0, 1], 0)
 
 
 @reply("prune", "0 within the horizon")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     await put(db)
     await db.redis.xgroup_create(db.keys.results("web"), "all", id="$")
-    return await db.run("prune", "web", 1), 0
+    return await db.run("prune", "web", 1, 1), 0
 
 
 @reply("earlier", "for each id its consumer and the earlier ids")
