@@ -7,19 +7,25 @@ faults of a request, `engine.py` on those of a run, `hooks.py` on those of a web
 from __future__ import annotations
 
 import random
+from collections import Counter
 from fnmatch import fnmatchcase
 
 from simulator.settings import Fault
 
 
 class FaultMenu:
-    def __init__(self, faults: list[Fault], seed: int) -> None:
+    def __init__(self, faults: list[Fault], seed: int, used: Counter[str]) -> None:
+        #: How often each kind was drawn; kept by the meter, as menus come and go.
+        self._used = used
         self._faults = faults
         self._dice = random.Random(f"faults:{seed}")
         self._kinds = {fault.kind for fault in faults}
 
-    def draw(self, kind: str, route: str | None = None) -> Fault | None:
-        """Take the first fault of this kind that applies, and count it as used; None when all goes well."""
+    def draw(self, kind: str, route: str | None = None, *, only_named: bool = False) -> Fault | None:
+        """Take the first fault of this kind that applies, and count it as used; None when all goes well.
+
+        `only_named` passes over faults for any route: downloads fail only when a fault names them.
+        """
         if kind not in self._kinds:
             return None
         for fault in self._faults:
@@ -27,10 +33,13 @@ class FaultMenu:
                 continue
             if route is not None and fault.route is not None and not fnmatchcase(route, fault.route):
                 continue
+            if only_named and fault.route is None:
+                continue
             if fault.probability < 1 and self._dice.random() >= fault.probability:
                 continue
             if fault.count is not None:
                 fault.count -= 1
+            self._used[kind] += 1
             return fault
         return None
 

@@ -2,7 +2,7 @@
 
 In this order: the call is counted; a fault may answer, delay or cut it, as a proxy or a bad network would; the key is
 checked, before routing, so an unknown path without a key is 401; then the routes. Afterwards the answer may be held back
-or lost. `/_sim/` and the bucket pass by: they are not part of the API.
+or lost. `/_sim/` passes by, and downloads from the bucket meet only the faults that name them.
 
 Connections are cut at the socket: the protocol class in `sockets.py` puts the transport into the scope.
 """
@@ -51,57 +51,70 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
-        if scope["type"] != "http" or path.startswith(("/_sim", f"/{NAME}/")):
+        if scope["type"] != "http" or path.startswith("/_sim"):
             await self._app(scope, receive, send)
             return
-        name = self._names.of(scope["method"], path)
-        meter = self._service.meter
-        meter.call(name)
+        if path.startswith(f"/{NAME}/"):
+            # Downloads are no calls of the API: not counted, no key, and faults only if they name them.
+            call = Call(f"{scope['method']} /{NAME}/{{key}}", self._service, only_named=True)
+            if not await self._cut_or_refused(call, scope, receive, send):
+                await self._through(call, scope, receive, send)
+            return
+        call = Call(self._names.of(scope["method"], path), self._service)
+        self._service.meter.call(call.name)
+        send = self._counted(scope, send)
+        if await self._cut_or_refused(call, scope, receive, send):
+            return
+        refusal = self._unauthorised(scope, path, call.name)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        await self._through(call, scope, receive, send)
+
+    def _counted(self, scope: Scope, send: Send) -> Send:
+        """Count the answer's status; close the connection after the plain 500 of a crash."""
+        closing = False
 
         async def counted(message: Message) -> None:
+            nonlocal closing
             if message["type"] == "http.response.start":
-                meter.per_status[str(message["status"])] += 1
-                scope["simulator.closing"] = message["status"] == 500 and _is_text(message)
+                self._service.meter.per_status[str(message["status"])] += 1
+                closing = message["status"] == 500 and _is_text(message)
             await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body") and scope["simulator.closing"]:
-                # As upstream: after an unhandled exception the answer is sent, then the connection is closed unannounced.
+            if closing and message["type"] == "http.response.body" and not message.get("more_body"):
+                # As upstream: after an unhandled exception the answer is sent, then the connection ends unannounced.
                 sockets.close(scope)
 
-        menu = self._service.menu
-        if (latency := menu.draw("latency", name)) is not None:
+        return counted
+
+    async def _cut_or_refused(self, call: Call, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Do what happens to a call before its handler; tell whether that was all."""
+        if (latency := call.fault("latency")) is not None:
             await asyncio.sleep(1.0 if latency.seconds is None else latency.seconds)
-        refusal = self._over_limit()
-        if refusal is None:
-            for kind in ("reset_before", "hang", *_REFUSALS):
-                if (fault := menu.draw(kind, name)) is None:
-                    continue
-                meter.faults[kind] += 1
-                if kind == "reset_before":
-                    await sockets.reset(scope, receive)
-                    return
+        if not call.only_named and (refusal := self._over_limit()) is not None:
+            await refusal(scope, receive, send)
+            return True
+        for kind in ("reset_before", "hang", *_REFUSALS):
+            if (fault := call.fault(kind)) is None:
+                continue
+            if kind in {"reset_before", "hang"}:
                 if kind == "hang":
                     await asyncio.sleep(600.0 if fault.seconds is None else fault.seconds)
-                    await sockets.reset(scope, receive)
-                    return
-                refusal = _refusal(fault)
-                break
-        if refusal is None:
-            refusal = self._unauthorised(scope, path, name)
-        if refusal is not None:
-            await refusal(scope, receive, counted)
-            return
-        await self._through(scope, receive, counted, name)
+                await sockets.reset(scope, receive)
+            else:
+                await _refusal(fault)(scope, receive, send)
+            return True
+        return False
 
-    async def _through(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
+    async def _through(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the handler work, then hold back or lose its answer if the menu says so."""
-        menu = self._service.menu
         lost: Fault | None = None
         slow: Fault | None = None
-        if "stream" not in name:
-            lost = menu.draw("reset_after", name)
-            if lost is None and name in SUBMITS:
-                lost = menu.draw("lost_answer", name)
-            slow = menu.draw("slow_answer", name)
+        if "stream" not in call.name:
+            lost = call.fault("reset_after")
+            if lost is None and call.name in SUBMITS:
+                lost = call.fault("lost_answer")
+            slow = call.fault("slow_answer")
         if lost is None and slow is None:
             await self._app(scope, receive, send)
             return
@@ -111,11 +124,10 @@ class Gate:
             held.append(message)
 
         await self._app(scope, receive, hold)
-        for fault in (slow, lost):
-            if fault is not None:
-                self._service.meter.faults[fault.kind] += 1
-                await asyncio.sleep(fault.seconds or (2.0 if fault is slow else 0.0))
+        if slow is not None:
+            await asyncio.sleep(2.0 if slow.seconds is None else slow.seconds)
         if lost is not None:
+            await asyncio.sleep(lost.seconds or 0.0)
             await sockets.reset(scope, receive)
             return
         for message in held:
@@ -146,6 +158,17 @@ class Gate:
         if self._service.settings.forbid_listing and name in LISTINGS:
             return JSONResponse({"detail": "Token does not have permission to access this endpoint"}, status_code=403)
         return None
+
+
+class Call:
+    """One call on its way: its route's name, and the faults it meets."""
+
+    def __init__(self, name: str, service: Service, *, only_named: bool = False) -> None:
+        self.name, self.only_named = name, only_named
+        self._menu = service.menu
+
+    def fault(self, kind: str) -> Fault | None:
+        return self._menu.draw(kind, self.name, only_named=self.only_named)
 
 
 class Limiter:

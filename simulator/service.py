@@ -36,7 +36,7 @@ class Service:
         self.settings = settings or Settings()
         self.keyring = Keyring(keys)
         self.meter = Meter()
-        self.menu = FaultMenu(self.settings.faults, self.settings.seed)
+        self.menu = FaultMenu(self.settings.faults, self.settings.seed, self.meter.faults)
         self.agenda = Agenda(self.settings.speed)
         self.tables = Tables()
         self.bucket = Bucket(base_url, self.settings.presigned_seconds)
@@ -50,7 +50,7 @@ class Service:
     def configure(self, settings: Settings) -> None:
         """Put new settings in force; runs under way keep their scripts, only the clock's speed changes for them."""
         self.settings = settings
-        self.menu = FaultMenu(settings.faults, settings.seed)
+        self.menu = FaultMenu(settings.faults, settings.seed, self.meter.faults)
         self.agenda.speed = settings.speed
         self.bucket.presigned_seconds = settings.presigned_seconds
         self.hooks.settings, self.hooks.menu = settings.webhooks, self.menu

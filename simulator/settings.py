@@ -37,7 +37,7 @@ RunFault = Literal[
     "timeout",
 ]
 HookFault = Literal["hook_lost", "hook_doubled", "hook_late", "hook_reordered"]
-StreamFault = Literal["stream_off"]
+StreamFault = Literal["stream_off", "stream_cut"]
 FaultKind = Literal[RequestFault, RunFault, HookFault, StreamFault]
 
 REQUEST_FAULTS: tuple[str, ...] = get_args(RequestFault)

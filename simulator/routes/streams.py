@@ -58,6 +58,9 @@ async def stream_progress(
         if not tenant.owns(run):
             raise refuse(403, "Not authorized to access this progress")
 
+    cut = service.menu.draw("stream_cut")
+    cut_at = None if cut is None else asyncio.get_running_loop().time() + (1.0 if cut.seconds is None else cut.seconds)
+
     def passes(run: Run) -> bool:
         # No test for the run's id: upstream has none.
         return all(
@@ -82,7 +85,11 @@ async def stream_progress(
             yield _data({"type": "connection_established", "channels": [channel]})
             yield _data({"type": "subscribed", "channel": channel})
             while True:
-                event, run = await events.get()
+                try:
+                    async with asyncio.timeout_at(cut_at):
+                        event, run = await events.get()
+                except TimeoutError:
+                    return
                 if not passes(run):
                     continue
                 yield _data(_row(service, run) if return_run else event)

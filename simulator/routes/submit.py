@@ -178,6 +178,7 @@ def new_run(service: Service, tenant: Tenant, body: _RunRequest, target: Target,
         webhook_intermediate_status=body.webhook_intermediate_status,
     )
     service.tables.add_run(run)
+    service.broadcast.tell(run, "input", "input")
     return run
 
 

@@ -102,6 +102,17 @@ async def test_a_lost_answer_leaves_a_run(sim: Simulated) -> None:
     await sim.until(run["id"], "success")
 
 
+async def test_downloads_fail_only_when_named(near: Simulated) -> None:
+    """A fault for any route leaves downloads alone; one whose route names the bucket does not."""
+    run = await near.until(await near.submit(), "success")
+    url = run["outputs"][0]["data"]["images"][0]["url"]
+    await near.configure(faults=[{"kind": "unavailable"}])
+    assert (await near.client.get(url)).status_code == 200
+    await near.configure(faults=[{"kind": "unavailable", "route": "GET /sim-bucket/*", "count": 1}])
+    assert (await near.client.get(url)).status_code == 503
+    assert (await near.client.get(url)).status_code == 200
+
+
 async def test_a_slow_answer_comes_after_the_work(sim: Simulated) -> None:
     """The row is stored first and the answer waits: a client that gives up has made a run."""
     await sim.configure(faults=[{"kind": "slow_answer", "seconds": 5, "route": "POST *"}])

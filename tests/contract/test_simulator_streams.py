@@ -105,6 +105,28 @@ async def test_streams_can_be_off(sim: Simulated) -> None:
     assert (await sim.client.get("/api/v2/stream-progress", params={"run_id": run_id})).status_code == 503
 
 
+async def test_a_stream_can_be_cut(sim: Simulated) -> None:
+    """The fault `stream_cut` ends a stream after some time although nothing ended."""
+    await sim.configure(faults=[{"kind": "stream_cut", "seconds": 0.1}])
+    run_id = await sim.submit()
+
+    async def play() -> None:
+        await _post(sim, run_id, status="queued")
+
+    events = await _events(sim, {"run_id": run_id}, play)
+    assert [event["status"] for event in events[2:]] == ["queued"]
+
+
+async def test_a_submission_is_told_to_the_workflows_stream(sim: Simulated) -> None:
+    """Who watches a workflow hears of a new run as `input`."""
+
+    async def play() -> None:
+        await sim.submit()
+
+    events = await _events(sim, {"workflow_id": PORTRAIT_WORKFLOW}, play, enough=3)
+    assert events[2]["status"] == "input"
+
+
 async def test_logs_are_replayed_and_end_with_the_run(sim: Simulated) -> None:
     """The log stream starts from the beginning and ends with a word about its source."""
     run_id = await sim.submit()
