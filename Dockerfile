@@ -1,0 +1,38 @@
+# syntax=docker/dockerfile:1
+# One image for every process of the Procfile; docker-compose.yml says which one a container is.
+# Python 3.11 is what constraints.txt was frozen and tested with.
+ARG PYTHON=3.11
+
+FROM python:${PYTHON}-slim AS build
+WORKDIR /app
+RUN python -m venv /opt/venv
+# The dependencies change seldom, the code often: this layer needs nothing but the list and the versions.
+COPY pyproject.toml constraints.txt ./
+RUN touch README.md \
+ && /opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
+    -c constraints.txt -e '.[simulator]'
+
+FROM python:${PYTHON}-slim
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin conveyor
+COPY --from=build /opt/venv /opt/venv
+# Below the same path as at the build, because the package is installed as a pointer to it.
+WORKDIR /app
+COPY pyproject.toml Procfile README.md ./
+COPY shared shared
+COPY tasks tasks
+COPY workers workers
+COPY producers producers
+COPY simulator simulator
+USER conveyor
+
+# A worker told to stop finishes or hands back within 10 s; give it more than that before you kill it.
+STOPSIGNAL SIGTERM
+# The image's default process is a worker: ask exactly this one whether it answers. Other processes bring a check
+# of their own in docker-compose.yml.
+HEALTHCHECK --interval=30s --timeout=15s --start-period=30s --retries=3 \
+    CMD celery -A workers inspect ping -d "celery@$(hostname)" --timeout 5 || exit 1
+# The line `worker` of the Procfile; tests/unit/test_containers.py holds the two equal.
+CMD ["celery", "-A", "workers", "worker", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
