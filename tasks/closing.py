@@ -78,7 +78,7 @@ def _closing(job: Job) -> tuple[str, Any, str, dict[str, Any]]:
         case JobState.SUCCEEDED:
             result = job.result.model_dump(mode="json") if job.result else None
             outputs = len(job.result.outputs) if job.result else 0
-            row = f"{outputs} output{'' if outputs == 1 else 's'} of {job.run_id}"
+            row = f"run {(job.run_id or '')[:8]}: {outputs} output{'' if outputs == 1 else 's'}"
             return states.SUCCESS, result, "task-succeeded", {"result": row, "runtime": runtime}
         case JobState.CANCELLED | JobState.EXPIRED:
             fields = {"terminated": False, "signum": None, "expired": job.state is JobState.EXPIRED}

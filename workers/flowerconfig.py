@@ -12,6 +12,6 @@ if address in ("127.0.0.1", "::1", "localhost"):
 port = int(os.environ.get("FLOWER_PORT") or "5555")
 max_tasks = 20_000
 #: `args` is "workflow for frontend:user"; `result` shows the progress while the run is followed.
-tasks_columns = "name,uuid,args,state,result,received,started,runtime,worker"
+tasks_columns = "uuid,args,state,result,runtime,received,worker"
 natural_time = True
 purge_offline_workers = 300

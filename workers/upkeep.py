@@ -72,7 +72,7 @@ class Upkeep:
                 await self._engine.database.redis.hincrby(self._engine.database.keys.rejected, reason, count)
             except REDIS_AWAY as error:
                 dropped[reason] = dropped.get(reason, 0) + count
-                raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+                raise self._engine.database.away(error) from error
 
     async def mend_due_set(self) -> None:
         """A workflow with runs in flight that is missing from the due-set would never be looked at again."""
@@ -93,7 +93,7 @@ class Upkeep:
                     now - round(KEEP_UNREAD_SECONDS * 1000),
                 )
         except REDIS_AWAY as error:
-            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+            raise self._engine.database.away(error) from error
 
     async def warm(self) -> None:
         """Keep the catalog fresh, one worker at a time."""

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from shared.database import REDIS_AWAY, Database
-from shared.errors import Unavailable
 
 #: A look that takes longer than this, or a worker that was killed, loses its claim (promise 4).
 LEASE_SECONDS = 15.0
@@ -52,7 +51,7 @@ class DueSet:
         try:
             (seconds, microseconds), members = await pipe.execute()
         except REDIS_AWAY as error:
-            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+            raise self._db.away(error) from error
         runs = []
         for member, at in members:
             job_id, _, run_id = member.partition(" ")
@@ -77,4 +76,4 @@ class DueSet:
                 if await self._db.redis.zscore(self._db.keys.due, workflow_id) is None:
                     yield workflow_id
         except REDIS_AWAY as error:
-            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+            raise self._db.away(error) from error

@@ -10,7 +10,6 @@ Read `shared/lua/dispatch.lua` beside it.
 from typing import Literal
 
 from shared.database import REDIS_AWAY, Database
-from shared.errors import Unavailable
 from shared.settings import Settings
 
 #: Jobs dispatched or submitting at once. Submits are bounded by the budget, so more would only wait in the broker.
@@ -70,4 +69,4 @@ class Lanes:
         try:
             await self._db.redis.zrem(self._db.keys.closing, job_id)
         except REDIS_AWAY as error:
-            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+            raise self._db.away(error) from error
