@@ -72,21 +72,27 @@ class Database:
         try:
             return await script(keys=[], args=[self.keys.prefix, *args])
         except REDIS_AWAY as error:
-            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+            raise self.away(error) from error
 
     async def hash(self, key: str) -> dict[str, str]:
         """A whole hash, empty when the key does not exist."""
         try:
             return await cast(Awaitable[dict[str, str]], self.redis.hgetall(key))
         except REDIS_AWAY as error:
-            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+            raise self.away(error) from error
+
+    def away(self, error: BaseException) -> Unavailable:
+        """What to raise when Redis cannot be reached: says where it was looked for, never the password."""
+        where = self.redis.connection_pool.connection_kwargs
+        address = where.get("path") or f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
+        return Unavailable(f"Redis at {address} is away: {type(error).__name__}")
 
     async def now_ms(self) -> int:
         """Redis's clock in milliseconds: the one every time in a record is on. One round trip."""
         try:
             seconds, microseconds = await self.redis.time()
         except REDIS_AWAY as error:
-            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+            raise self.away(error) from error
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def aclose(self) -> None:
