@@ -114,7 +114,7 @@ class Producer:
         try:
             targets = [await catalog.resolve(request) for request in requests]
         except REDIS_AWAY as error:
-            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+            raise self._db.away(error) from error
         handles = []
         for request, target in zip(requests, targets, strict=True):
             job_id = new_job_id()
@@ -189,7 +189,7 @@ class Producer:
         try:
             copy = await (self._catalog or self._open_catalog()).copy()
         except REDIS_AWAY as error:
-            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+            raise self._db.away(error) from error
         if copy is None:
             raise Unavailable(
                 "The catalog is empty: no worker has filled it, and COMFY_DEPLOY_API_KEY is not set here."
