@@ -14,11 +14,14 @@ local bucket = key('budget', ARGV[2])
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1e6
 local closed_until = tonumber(redis.call('HGET', bucket, 'closed_until') or '0')
-if ARGV[4] == '1' and closed_until <= now then
+local slow_down = ARGV[4] == '1' and closed_until <= now
+closed_until = math.max(closed_until, now + ARGV[3] / 1000)
+if slow_down then
   local factor = tonumber(redis.call('HGET', bucket, 'factor') or '1')
-  redis.call('HSET', bucket, 'factor', tostring(math.max(tonumber(ARGV[5]), factor / 2)))
+  -- The rate recovers from when calls go again: neither the pause nor the quiet time before it shows that all is well.
+  redis.call('HSET', bucket, 'factor', tostring(math.max(tonumber(ARGV[5]), factor / 2)),
+    'recovers_from', string.format('%.6f', closed_until))
   redis.call('HINCRBY', bucket, 'pushed_back', 1)
 end
-closed_until = math.max(closed_until, now + ARGV[3] / 1000)
 redis.call('HSET', bucket, 'closed_until', string.format('%.6f', closed_until))
 return math.ceil((closed_until - now) * 1000)

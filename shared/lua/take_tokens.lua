@@ -39,7 +39,8 @@ for name, floor in pairs(floors) do
 end
 burst = math.max(burst, classes + 1)
 local elapsed = math.max(0, now - tonumber(h.at or now))
-local factor = math.min(1, tonumber(h.factor or '1') + elapsed * tonumber(ARGV[7]))
+local recovering = math.min(elapsed, math.max(0, now - tonumber(h.recovers_from or '0')))
+local factor = math.min(1, tonumber(h.factor or '1') + recovering * tonumber(ARGV[7]))
 local rate = tonumber(h.rate or ARGV[4]) * factor
 local tokens = math.min(burst, tonumber(h.tokens or burst) + elapsed * rate)
 
