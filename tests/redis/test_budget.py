@@ -221,6 +221,25 @@ async def test_a_429_halves_the_rate_and_it_comes_back(database: Database, clock
     assert await per_second(asked, clock, 1) == pytest.approx(40, abs=1)
 
 
+@pytest.mark.parametrize(("quiet", "pause"), [(100.0, 0.001), (0.0, 100.0), (30.0, 30.0)])
+async def test_the_rate_recovers_from_when_calls_go_again(
+    database: Database, clock: Clock, quiet: float, pause: float
+) -> None:
+    """Neither a quiet time before the 429 nor the pause it asked for brings the rate back."""
+    asked = bucket(database)
+    await drain(asked)
+    await clock.advance(quiet)
+
+    await asked.push_back(pause, slow_down=True)
+    await clock.advance(pause)
+    await asked.ask("submit")
+    assert float((await asked.state())["factor"]) == pytest.approx(0.5)
+
+    await clock.advance(0.25 / RECOVERY_PER_SECOND)
+    await asked.ask("submit")
+    assert float((await asked.state())["factor"]) == pytest.approx(0.75)
+
+
 async def test_one_trouble_halves_once(database: Database, clock: Clock) -> None:
     """Calls under way when the bucket closes come back with 429 as well, and halve nothing more."""
     asked = bucket(database)

@@ -84,11 +84,11 @@ async def test_redis_away_is_unavailable_and_over_when_it_is_back(server: RedisS
         job_id = await put(database)
         server.kill()
 
-        with pytest.raises(Unavailable, match="Redis is away"):
+        with pytest.raises(Unavailable, match=r"Redis.* is away"):
             await take(database)
-        with pytest.raises(Unavailable, match="Redis is away"):
+        with pytest.raises(Unavailable, match=r"Redis.* is away"):
             await database.hash(database.keys.job(job_id))
-        with pytest.raises(Unavailable, match="Redis is away"):
+        with pytest.raises(Unavailable, match=r"Redis.* is away"):
             await JobStore(database).get(job_id)
 
         await asyncio.to_thread(server.start)
