@@ -15,6 +15,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from shared.connection import cancellable
 from shared.errors import Unavailable
 from shared.keys import DEFAULT_PREFIX, Keys
 
@@ -62,6 +63,7 @@ class Database:
             timeout=SOCKET_TIMEOUT_SECONDS,
             retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=3),
         )
+        pool.connection_class = cancellable(pool.connection_class)
         return cls(Redis.from_pool(pool), Keys(prefix))
 
     async def run(self, name: str, *args: str | float) -> Any:
