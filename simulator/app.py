@@ -28,21 +28,20 @@ def create_app(
     world: str = "studio",
 ) -> FastAPI:
     """Make the application; its service is at `app.state.service`."""
-    service = Service(settings, keys, base_url, world)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await service.close()
+        await app.state.service.close()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.service = service
+    app.state.service = Service(settings, keys, base_url, world)
     for router in API_ROUTERS:
         app.include_router(router, prefix=PREFIX)
     for router in CONTROL_ROUTERS:
         app.include_router(router)
     app.add_exception_handler(Crash, _crashed)
-    app.add_middleware(Gate, service=service, routers=API_ROUTERS)
+    app.add_middleware(Gate, routers=API_ROUTERS)
     return app
 
 

@@ -25,7 +25,7 @@ from simulator import sockets
 from simulator.bucket import NAME
 from simulator.keys import Identity
 from simulator.service import Service
-from simulator.settings import Fault, RateLimit
+from simulator.settings import Fault
 
 PREFIX = "/api"
 OPEN_PATHS = frozenset({"/api/models", "/api/platform/gpu-pricing", "/api/deployments/community"})
@@ -44,54 +44,38 @@ _HTML = "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}<
 
 
 class Gate:
-    def __init__(self, app: ASGIApp, service: Service, routers: Iterable[APIRouter]) -> None:
-        self._app, self._service = app, service
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
+        self._app = app
         self._names = RouteNames(routers)
-        self._limiter: Limiter | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
         if scope["type"] != "http" or path.startswith("/_sim"):
             await self._app(scope, receive, send)
             return
+        service: Service = scope["app"].state.service
         if path.startswith(f"/{NAME}/"):
             # Downloads are no calls of the API: not counted, no key, and faults only if they name them.
-            call = Call(f"{scope['method']} /{NAME}/{{key}}", self._service, only_named=True)
+            call = Call(f"{scope['method']} /{NAME}/{{key}}", service, only_named=True)
             if not await self._cut_or_refused(call, scope, receive, send):
                 await self._through(call, scope, receive, send)
             return
-        call = Call(self._names.of(scope["method"], path), self._service)
-        self._service.meter.call(call.name)
-        send = self._counted(scope, send)
+        call = Call(self._names.of(scope["method"], path), service)
+        service.meter.call(call.name)
+        send = _counted(service, scope, send)
         if await self._cut_or_refused(call, scope, receive, send):
             return
-        refusal = self._unauthorised(scope, path, call.name)
+        refusal = _unauthorised(service, scope, path, call.name)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
         await self._through(call, scope, receive, send)
 
-    def _counted(self, scope: Scope, send: Send) -> Send:
-        """Count the answer's status; close the connection after the plain 500 of a crash."""
-        closing = False
-
-        async def counted(message: Message) -> None:
-            nonlocal closing
-            if message["type"] == "http.response.start":
-                self._service.meter.per_status[str(message["status"])] += 1
-                closing = message["status"] == 500 and _is_text(message)
-            await send(message)
-            if closing and message["type"] == "http.response.body" and not message.get("more_body"):
-                # As upstream: after an unhandled exception the answer is sent, then the connection ends unannounced.
-                sockets.close(scope)
-
-        return counted
-
     async def _cut_or_refused(self, call: Call, scope: Scope, receive: Receive, send: Send) -> bool:
         """Do what happens to a call before its handler; tell whether that was all."""
         if (latency := call.fault("latency")) is not None:
             await asyncio.sleep(1.0 if latency.seconds is None else latency.seconds)
-        if not call.only_named and (refusal := self._over_limit()) is not None:
+        if not call.only_named and (refusal := _over_limit(call.service)) is not None:
             await refusal(scope, receive, send)
             return True
         for kind in ("reset_before", "hang", *_REFUSALS):
@@ -133,61 +117,56 @@ class Gate:
         for message in held:
             await send(message)
 
-    def _over_limit(self) -> Response | None:
-        wanted = self._service.settings.rate_limit
-        if wanted is None:
-            return None
-        if self._limiter is None or self._limiter.rate != wanted:
-            self._limiter = Limiter(wanted)
-        wait = self._limiter.take()
-        if wait <= 0:
-            return None
-        self._service.meter.faults["rate_limit"] += 1
-        after = float(math.ceil(wait))
-        return _too_many(after, wanted.retry_after_date)
-
-    def _unauthorised(self, scope: Scope, path: str, name: str) -> Response | None:
-        if path in OPEN_PATHS or not path.startswith(f"{PREFIX}/"):
-            return None
-        headers = dict(reversed(scope["headers"]))  # the first of equal headers counts
-        found = self._service.keyring.identify(path, scope["query_string"], headers)
-        if not isinstance(found, Identity):
-            status, detail = found
-            return JSONResponse({"detail": detail}, status_code=status)
-        scope["simulator.identity"] = found
-        if self._service.settings.forbid_listing and name in LISTINGS:
-            return JSONResponse({"detail": "Token does not have permission to access this endpoint"}, status_code=403)
-        return None
-
 
 class Call:
     """One call on its way: its route's name, and the faults it meets."""
 
     def __init__(self, name: str, service: Service, *, only_named: bool = False) -> None:
         self.name, self.only_named = name, only_named
-        self._menu = service.menu
+        self.service = service
 
     def fault(self, kind: str) -> Fault | None:
-        return self._menu.draw(kind, self.name, only_named=self.only_named)
+        return self.service.menu.draw(kind, self.name, only_named=self.only_named)
 
 
-class Limiter:
-    """A token bucket: `burst` calls at once, then `per_second`."""
+def _over_limit(service: Service) -> Response | None:
+    """Answer 429 when an enforced rate limit is configured and used up."""
+    limiter = service.limiter
+    if limiter is None or (wait := limiter.take()) <= 0:
+        return None
+    service.meter.faults["rate_limit"] += 1
+    return _too_many(float(math.ceil(wait)), limiter.rate.retry_after_date)
 
-    def __init__(self, rate: RateLimit) -> None:
-        self.rate = rate
-        self._tokens = float(rate.burst)
-        self._at = time.monotonic()
 
-    def take(self) -> float:
-        """Take a token and give 0, or give the seconds until there is one."""
-        at = time.monotonic()
-        self._tokens = min(float(self.rate.burst), self._tokens + (at - self._at) * self.rate.per_second)
-        self._at = at
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / self.rate.per_second
+def _counted(service: Service, scope: Scope, send: Send) -> Send:
+    """Count the answer's status; close the connection after the plain 500 of a crash."""
+    closing = False
+
+    async def counted(message: Message) -> None:
+        nonlocal closing
+        if message["type"] == "http.response.start":
+            service.meter.per_status[str(message["status"])] += 1
+            closing = message["status"] == 500 and _is_text(message)
+        await send(message)
+        if closing and message["type"] == "http.response.body" and not message.get("more_body"):
+            # As upstream: after an unhandled exception the answer is sent, then the connection ends unannounced.
+            sockets.close(scope)
+
+    return counted
+
+
+def _unauthorised(service: Service, scope: Scope, path: str, name: str) -> Response | None:
+    if path in OPEN_PATHS or not path.startswith(f"{PREFIX}/"):
+        return None
+    headers = dict(reversed(scope["headers"]))  # the first of equal headers counts
+    found = service.keyring.identify(path, scope["query_string"], headers)
+    if not isinstance(found, Identity):
+        status, detail = found
+        return JSONResponse({"detail": detail}, status_code=status)
+    scope["simulator.identity"] = found
+    if service.settings.forbid_listing and name in LISTINGS:
+        return JSONResponse({"detail": "Token does not have permission to access this endpoint"}, status_code=403)
+    return None
 
 
 class RouteNames:

@@ -16,6 +16,7 @@ from simulator.engine import Engine
 from simulator.faults import FaultMenu
 from simulator.hooks import Hooks
 from simulator.keys import Keyring
+from simulator.limiter import Limiter
 from simulator.meter import Meter
 from simulator.settings import Settings
 from simulator.tables import Tables
@@ -44,14 +45,17 @@ class Service:
         self.broadcast = Broadcast()
         self.updates = Updates(self.hooks, self.broadcast, self.bucket)
         self.engine = Engine(self.settings, self.menu, self.agenda, self.tables, self.updates, self.bucket)
+        self.limiter: Limiter | None = None
         self._world = world
         WORLDS[world](self.tables)
+        self.configure(self.settings)
 
     def configure(self, settings: Settings) -> None:
         """Put new settings in force; runs under way keep their scripts, only the clock's speed changes for them."""
         self.settings = settings
         self.menu = FaultMenu(settings.faults, settings.seed, self.meter.faults)
         self.agenda.speed = settings.speed
+        self.limiter = None if settings.rate_limit is None else Limiter(settings.rate_limit)
         self.bucket.presigned_seconds = settings.presigned_seconds
         self.hooks.settings, self.hooks.menu = settings.webhooks, self.menu
         self.engine.settings, self.engine.menu = settings, self.menu

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from simulator.__main__ import main, parser
 from simulator.meter import Meter, Window
 from simulator.scenarios import SCENARIOS
 from tests.contract.simulator_fixtures.served import OWNER, PORTRAIT, ROOT, Simulated, in_process, process
@@ -127,16 +128,12 @@ def test_ctrl_c_is_a_clean_end() -> None:
 
 def test_help_teaches() -> None:
     """--help names every scenario and shows a call to try."""
-    told = subprocess.run(
-        [sys.executable, "-m", "simulator", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout
+    told = parser().format_help()
     assert all(name in told for name in SCENARIOS)
     assert "/api/run/deployment/queue" in told
 
 
-def test_a_bad_setting_is_told_at_the_start() -> None:
+def test_a_bad_setting_is_told_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     """A typo in --config ends with status 2 and a sentence."""
-    command = [sys.executable, "-m", "simulator", "--config", '{"sped": 1}']
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert ended.returncode == 2
-    assert "sped" in ended.stderr
+    assert main(["--config", '{"sped": 1}']) == 2
+    assert "sped" in capsys.readouterr().err

@@ -55,7 +55,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def sim() -> AsyncIterator[Simulated]:
-    async with in_process(webhooks={"wait_seconds": [0.05, 0.1]}, speed=100) as simulated:
+    async with in_process(webhooks={"wait_seconds": [0.05, 0.1]}, speed=300) as simulated:
         yield simulated
 
 

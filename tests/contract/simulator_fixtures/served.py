@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,15 @@ class Simulated:
         return dict((await self.client.get("/_sim/stats", params=query)).json())
 
 
+_application = cache(create_app)
+
+
 @asynccontextmanager
 async def in_process(**settings: Any) -> AsyncIterator[Simulated]:
     """Call a simulator without sockets: quickest, for all that does not cut connections or stream."""
-    app = create_app(Settings.model_validate({**QUICK, **settings}))
+    # One application for all: its routes cost more than a test. The service is new each time.
+    app = _application()
+    app.state.service = Service(Settings.model_validate({**QUICK, **settings}))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://simulator", headers=OWNER) as client:
         yield Simulated(client, app.state.service)
@@ -90,7 +96,9 @@ async def served(**settings: Any) -> AsyncIterator[Simulated]:
     # Not serve(): it would take over the test runner's signals.
     serving = asyncio.create_task(server._serve(sockets=[listening]))
     try:
-        async with httpx.AsyncClient(base_url=url, headers=OWNER, timeout=10) as client:
+        # Not httpx's own transport: it would load certificates for every test.
+        transport = httpx.AsyncHTTPTransport(verify=False)
+        async with httpx.AsyncClient(transport=transport, base_url=url, headers=OWNER, timeout=10) as client:
             yield Simulated(client, app.state.service)
     finally:
         server.should_exit = True
