@@ -38,7 +38,15 @@ LISTINGS = frozenset(
         "GET /deployment/{deployment_id}/runs",
     }
 )
-SUBMITS = frozenset({"POST /run/deployment/queue", "POST /run", "POST /run/queue", "POST /run/workflow/queue"})
+SUBMITS = frozenset(
+    {
+        "POST /run/deployment/queue",
+        "POST /run",
+        "POST /run/queue",
+        "POST /run/workflow/queue",
+        "POST /run/deployment/sync",
+    }
+)
 _ID = re.compile(r"(?<=/)[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}(?=/|$)")
 _HTML = "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 

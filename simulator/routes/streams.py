@@ -16,11 +16,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from simulator import outputs, run_rows
-from simulator.answers import refuse, service_of, tenant_of
+from simulator.answers import Crash, refuse, service_of, tenant_of
 from simulator.engine import SpawnRefusedError
 from simulator.routes.runs import readable
 from simulator.routes.submit import DeploymentRunRequest, find_target, new_run
-from simulator.rows import TERMINAL, Run
+from simulator.rows import TERMINAL, Run, Tenant
 from simulator.service import Service
 from simulator.timestamps import millis
 
@@ -29,6 +29,11 @@ router = APIRouter()
 
 def _data(value: dict[str, Any]) -> str:
     return f"data: {json.dumps(value)}\n\n"
+
+
+def _whom(tenant: Tenant) -> tuple[str, str | None]:
+    """Name the account whose events a tenant hears."""
+    return ("" if tenant.org_id is not None else tenant.user_id, tenant.org_id)
 
 
 def _stream(lines: AsyncIterator[str]) -> StreamingResponse:
@@ -78,7 +83,7 @@ async def stream_progress(
         def listener(event: dict[str, Any], run: Run) -> None:
             events.put_nowait((event, run))
 
-        whom = ("" if tenant.org_id is not None else tenant.user_id, tenant.org_id)
+        whom = _whom(tenant)
         channel = f"progress:org:{tenant.org_id}" if tenant.org_id is not None else f"progress:user:{tenant.user_id}"
         service.broadcast.join(whom, listener)
         try:
@@ -176,6 +181,32 @@ async def stream_run(request: Request, body: DeploymentRunRequest) -> Response:
             await asyncio.sleep(0.05)
 
     return _stream(lines())
+
+
+@router.post("/run/deployment/sync")
+async def run_and_wait(request: Request, body: DeploymentRunRequest) -> JSONResponse:
+    """Submit a run and hold the connection until it ends; the answer is its outputs, none when it failed."""
+    service, tenant = service_of(request), tenant_of(request)
+    target = find_target(service, tenant, body)
+    run = new_run(service, tenant, body, target, dict(body.inputs))
+    ended = asyncio.Event()
+
+    def listener(_event: dict[str, Any], told: Run) -> None:
+        if told is run and run.final:
+            ended.set()
+
+    whom = _whom(tenant)
+    service.broadcast.join(whom, listener)
+    try:
+        service.engine.spawn(run, target.machine, target.deployment)
+        await ended.wait()
+    except SpawnRefusedError:
+        raise Crash("the GPU side refused the spawn") from None
+    finally:
+        service.broadcast.leave(whom, listener)
+    return JSONResponse(
+        [outputs.for_read(output, service.bucket) for output in run.outputs if outputs.fits(output.data)]
+    )
 
 
 def _event(value: dict[str, Any]) -> str:

@@ -87,7 +87,7 @@ def _deployments(tables: Tables) -> None:
         (2, 2, 1, "production", {**fluid, "gpu": "L40S", "concurrency_limit": 4}),
         (3, 3, 2, "production", {"run_timeout": 900}),
         (4, 4, 3, "production", {}),
-        (5, 5, 1, "production", {}),
+        (5, 5, 2, "production", {}),
         (6, 6, 4, "production", {"run_timeout": 7200}),
         (7, 7, 1, "production", {}),
         (8, 8, 1, "production", {}),
