@@ -114,7 +114,11 @@ class JobRequest(_Closed):
     @field_validator("inputs")
     @classmethod
     def _sendable(cls, inputs: dict[str, Any]) -> dict[str, Any]:
-        reasons = [f"{name}: {reason}" for name, value in inputs.items() if (reason := _refuse_input(name, value))]
+        reasons = [
+            f"{ascii(name)[1:-1][:80] if _is_bad_name(name) else name}: {reason}"
+            for name, value in inputs.items()
+            if (reason := _refuse_input(name, value))
+        ]
         if reasons:
             raise ValueError("\n".join(reasons))
         _refuse_large("inputs", inputs, MAX_INPUTS_BYTES)
@@ -170,17 +174,21 @@ def _problems(location: tuple[int | str, ...], message: str) -> list[Problem]:
     field = ".".join(str(part) for part in location)
     message = message.removeprefix("Value error, ")
     if not field or field == "inputs":
-        named = [line.partition(": ") for line in message.splitlines()]
+        named = [line.rpartition(": ") for line in message.splitlines()]
         if all(colon for _, colon, _ in named) and not message.startswith("Invalid JSON"):
             return [Problem(f"{field}.{name}".lstrip("."), reason) for name, _, reason in named]
     return [Problem(field or "request", message)]
+
+
+def _is_bad_name(name: str) -> bool:
+    return not name or len(name) > 200 or not _is_one_line(name)
 
 
 def _refuse_input(name: str, value: Any) -> str | None:
     """Why this input cannot be sent, or None."""
     if name == REFERENCE_INPUT:
         return "is reserved"
-    if not name or len(name) > 200 or not _is_one_line(name):
+    if _is_bad_name(name):
         return "is not a usable input name"
     match value:
         case None:
