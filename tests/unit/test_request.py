@@ -60,6 +60,7 @@ def test_reads_what_comes_as_object_text_bytes_or_request() -> None:
         # Unknown fields: a misspelling must not be silently ignored.
         ("run_timout_seconds", {"run_timout_seconds": 5}),
         ("user.nickname", {"user": {"id": "1", "nickname": "x"}}),
+        ("request", {"\ud800": 1}),
         # Wrong types: nothing is converted.
         ("user.id", {"user": {"id": 42}}),
         ("user", {"user": "42"}),
@@ -110,6 +111,10 @@ def test_reads_what_comes_as_object_text_bytes_or_request() -> None:
         ("inputs.seed", {"inputs": {"seed": nested(3_000)}}),
         ("inputs._job_id", {"inputs": {"_job_id": "x"}}),
         ("inputs.", {"inputs": {"": 1}}),
+        ("inputs.two\\nlines: a", {"inputs": {"two\nlines: a": 1}}),
+        ("inputs.half \\ud800", {"inputs": {"half \ud800": 1}}),
+        ("inputs." + "n" * 80, {"inputs": {"n" * 201: 1}}),
+        ("inputs.size: width", {"inputs": {"size: width": None}}),
         ("inputs", {"inputs": {"prompt": "x" * module.MAX_INPUTS_BYTES}}),
         # Echoes.
         ("context", {"context": {"chat_id": 2**53}}),
@@ -264,7 +269,10 @@ anything = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(JobRequest.model_fields)), anything), anything, anything)
+fields = st.sampled_from(sorted(JobRequest.model_fields)) | st.text(st.characters(), max_size=3)
+
+
+@given(st.dictionaries(fields, anything), anything, anything)
 def test_whatever_is_asked_is_accepted_or_refused(parts: dict[str, Any], value: Any, other: Any) -> None:
     """Nothing else than `InvalidInput` comes out of the door, and what passes can be stored and read back."""
     for data in (asked() | parts, asked(inputs={"x": value}, context={"y": other}, meta={"z": value}), value):
