@@ -24,7 +24,7 @@ from producers.local.redis_server import RedisServer
 from shared.database import Database
 from tests.redis.stage import Clock, Theatre, lane_user, look_at, move, put, submit, take
 
-WINDOW, USER_WINDOW, STARTING_WINDOW = 8, 3, 5
+WINDOW, USER_WINDOW, STARTING_WINDOW = 8, 2, 5
 
 
 @dataclass
