@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from shared.database import Database
+from shared.database import REDIS_AWAY, Database
 from shared.errors import JobNotFound
 from shared.identifiers import new_job_id
 from shared.jobs.event import EventType, JobError, Progress, Result, Timing
@@ -114,7 +114,11 @@ class JobStore:
         pipe = self._db.redis.pipeline(transaction=False)
         for job_id in ids:
             pipe.hgetall(self._db.keys.job(job_id))
-        return [Job.from_hash(fields) for fields in await pipe.execute() if "request" in fields]
+        try:
+            found = await pipe.execute()
+        except REDIS_AWAY as error:
+            raise self._db.away(error) from error
+        return [Job.from_hash(fields) for fields in found if "request" in fields]
 
     async def move(
         self,
