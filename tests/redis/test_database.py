@@ -9,6 +9,7 @@ import pytest
 from producers.local.redis_server import RedisServer
 from shared.database import Database, script_text
 from shared.errors import Unavailable
+from shared.following.due import DueSet
 from shared.jobs.lanes import Lanes
 from shared.jobs.states import JobState
 from shared.jobs.store import JobStore, Target
@@ -90,6 +91,14 @@ async def test_redis_away_is_unavailable_and_over_when_it_is_back(server: RedisS
             await database.hash(database.keys.job(job_id))
         with pytest.raises(Unavailable, match=r"Redis.* is away"):
             await JobStore(database).get(job_id)
+        with pytest.raises(Unavailable, match=r"Redis.* is away"):
+            await JobStore(database).find([job_id])
+        with pytest.raises(Unavailable, match=r"Redis.* is away"):
+            await DueSet(database, "me").in_flight("wf")
+        with pytest.raises(Unavailable, match=r"Redis.* is away"):
+            await Lanes(database, Settings()).closed(job_id)
+        with pytest.raises(Unavailable, match=r"Redis.* is away"):
+            await database.now_ms()
 
         await asyncio.to_thread(server.start)
 

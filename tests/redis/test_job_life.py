@@ -351,6 +351,16 @@ async def test_the_same_key_of_another_frontend_is_another_job(database: Databas
     assert one != other
 
 
+async def test_several_jobs_are_read_in_the_order_asked(database: Database) -> None:
+    """`find` answers in the order of the ids and leaves out what is gone."""
+    ids = [await put(database) for _ in range(3)]
+
+    found = await JobStore(database).find([ids[2], new_job_id(), ids[0]])
+
+    assert [job.id for job in found] == [ids[2], ids[0]]
+    assert await JobStore(database).find([]) == []
+
+
 async def test_a_job_nobody_knows_is_not_found(database: Database) -> None:
     """Asking for it raises; moving, nudging, cancelling or stamping it says `missing` and leaves nothing behind."""
     store, job_id = JobStore(database), new_job_id()
