@@ -16,6 +16,7 @@ from simulator.routes import (
     runs,
     streams,
     submit,
+    versions,
     workers,
     workflows,
 )
@@ -25,6 +26,7 @@ API_ROUTERS = (
     runs.router,
     listings.router,
     workflows.router,
+    versions.router,
     deployments.router,
     machines.router,
     files.router,

@@ -1,7 +1,7 @@
 """Which workflows are there, and which versions do they have?
 
-Reads spell times in three ways and writes in two more. JSON graphs come in as *strings* when a workflow is created and as
-objects when a version is.
+Reads spell times in three ways and writes in two more. JSON graphs come in as *strings* when a workflow is created, but as
+objects when a version is (`versions.py`).
 """
 
 from __future__ import annotations
@@ -16,31 +16,20 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from simulator import run_rows
 from simulator.answers import Crash, refuse, service_of, tenant_of, told_error, uuid_or_crash
 from simulator.rows import Deployment, Version, Workflow
 from simulator.tables import Tables
-from simulator.timestamps import blank, broken, naive, now
+from simulator.timestamps import blank, naive, now
 
 router = APIRouter()
 
 _NOT_FOUND = "Workflow not found or you don't have access to it"
-_NO_VERSION = "Workflow version not found or you don't have access to it"
 
 
 class WorkflowCreateRequest(BaseModel):
     name: str
     workflow_json: str
     workflow_api: str | None = None
-    machine_id: str | None = None
-    machine_version_id: str | None = None
-    comfyui_snapshot: Any = None
-
-
-class WorkflowVersionCreate(BaseModel):
-    workflow: dict[str, Any]
-    workflow_api: dict[str, Any]
-    comment: str | None = None
     machine_id: str | None = None
     machine_version_id: str | None = None
     comfyui_snapshot: Any = None
@@ -59,7 +48,7 @@ class CloneWorkflowRequest(BaseModel):
     name: str | None = None
 
 
-def _like(search: str) -> re.Pattern[str]:
+def like(search: str) -> re.Pattern[str]:
     """Read a search text as SQL's ILIKE '%…%' does: `%` and `_` are wildcards."""
     pattern = re.escape(search).replace("%", ".*").replace("_", ".")
     return re.compile(pattern, re.IGNORECASE | re.DOTALL)
@@ -81,7 +70,7 @@ async def list_workflows(
     found = [
         workflow
         for workflow in _visible(request)
-        if (search is None or _like(search).search(workflow.name))
+        if (search is None or like(search).search(workflow.name))
         and (users is None or workflow.user_id in users)
         and (machine_id is None or workflow.selected_machine_id == str(machine_id))
     ]
@@ -110,7 +99,7 @@ async def list_all_workflows(request: Request, search: str | None = None, limit:
     found = [
         workflow
         for workflow in _visible(request)
-        if search is None or workflow.id == search.lower() or _like(search).search(workflow.name)
+        if search is None or workflow.id == search.lower() or like(search).search(workflow.name)
     ]
     found.sort(key=lambda workflow: workflow.updated_at, reverse=True)
     return JSONResponse([_whole(workflow) for workflow in found[:limit]])
@@ -134,7 +123,7 @@ async def create_workflow(request: Request, body: WorkflowCreateRequest) -> JSON
     version = Version(str(uuid.uuid4()), workflow.id, tenant.user_id, 1, graph, api)
     tables.versions[version.id] = version
     if body.machine_id is not None:
-        _preview(tables, workflow, version, body.machine_id)
+        point_preview_at(tables, workflow, version, body.machine_id)
     return JSONResponse({"workflow_id": workflow.id, "machine_id": body.machine_id})
 
 
@@ -179,81 +168,6 @@ async def read_workflow(request: Request, workflow_id: str, limit: int = 1) -> J
         "versions": versions or [None],
     }
     return JSONResponse(row)
-
-
-@router.get("/workflow/{workflow_id}/versions")
-async def list_versions(
-    request: Request, workflow_id: str, search: str | None = None, limit: int = 100, offset: int = 0
-) -> JSONResponse:
-    tables = service_of(request).tables
-    workflow = tables.workflow(uuid_or_crash(workflow_id), tenant_of(request))
-    found = [] if workflow is None else tables.versions_of(workflow.id)
-    if search is not None:
-        found = [version for version in found if _like(search).search(version.comment or "")]
-    return JSONResponse(
-        [{**run_rows.version_row(version), "user_icon": None} for version in found[offset : offset + limit]]
-    )
-
-
-@router.get("/workflow/{workflow_id}/version/{version}")
-async def read_version_by_number(request: Request, workflow_id: str, version: int) -> JSONResponse:
-    tables = service_of(request).tables
-    workflow = tables.workflow(uuid_or_crash(workflow_id), tenant_of(request))
-    for found in [] if workflow is None else tables.versions_of(workflow.id):
-        if found.version == version:
-            return JSONResponse(run_rows.version_row(found))
-    raise refuse(404, _NO_VERSION)
-
-
-@router.get("/workflow-version/{version}")
-async def read_version(request: Request, version: UUID) -> JSONResponse:
-    tables = service_of(request).tables
-    found = tables.versions.get(str(version))
-    if found is None or tables.workflow(found.workflow_id, tenant_of(request)) is None:
-        raise refuse(404, _NO_VERSION)
-    return JSONResponse(run_rows.version_row(found))
-
-
-@router.post("/workflow/{workflow_id}/version")
-async def create_version(request: Request, workflow_id: str, body: WorkflowVersionCreate) -> JSONResponse:
-    """Add a version; with a machine the `preview` deployment follows it. Every failure is a 500."""
-    tables, tenant = service_of(request).tables, tenant_of(request)
-    workflow = tables.workflow(workflow_id, tenant)
-    if workflow is None:
-        raise refuse(500, "404: Workflow not found")
-    number = max((version.version for version in tables.versions_of(workflow.id)), default=0) + 1
-    version = Version(
-        str(uuid.uuid4()),
-        workflow.id,
-        tenant.user_id,
-        number,
-        body.workflow,
-        body.workflow_api,
-        body.comment,
-        body.machine_id,
-        body.machine_version_id,
-        body.comfyui_snapshot,
-    )
-    tables.versions[version.id] = version
-    workflow.updated_at = now()
-    if body.machine_id is not None:
-        _preview(tables, workflow, version, body.machine_id)
-    return JSONResponse(
-        {
-            "id": version.id,
-            "created_at": broken(version.created_at),
-            "updated_at": broken(version.updated_at),
-            "workflow_id": workflow.id,
-            "version": number,
-            "user_id": version.user_id,
-            "workflow": version.workflow,
-            "workflow_api": version.workflow_api,
-            "comment": version.comment,
-            "machine_version_id": version.machine_version_id,
-            "machine_id": version.machine_id,
-            "comfyui_snapshot": version.comfyui_snapshot,
-        }
-    )
 
 
 @router.patch("/workflow/{workflow_id}")
@@ -327,7 +241,7 @@ def _whole(workflow: Workflow) -> dict[str, Any]:
     }
 
 
-def _preview(tables: Tables, workflow: Workflow, version: Version, machine_id: str) -> None:
+def point_preview_at(tables: Tables, workflow: Workflow, version: Version, machine_id: str) -> None:
     """Point the workflow's preview deployment at a version, making it if there is none."""
     for deployment in tables.deployments.values():
         if deployment.workflow_id == workflow.id and deployment.environment == "preview":
