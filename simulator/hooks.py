@@ -30,6 +30,20 @@ def wants_outputs(webhook: str) -> bool:
     return any("run.output" in events.split(",") for events in asked)
 
 
+def hook_body(
+    run: Run, event_type: str, outputs: list[dict[str, Any]], progress: float | None = None
+) -> dict[str, Any]:
+    """Give what a webhook says: always these six keys."""
+    return {
+        "event_type": event_type,
+        "status": run.odd_status or run.status,
+        "live_status": run.live_status,
+        "progress": run.progress if progress is None else progress,
+        "run_id": run.id,
+        "outputs": outputs,
+    }
+
+
 class Hooks:
     def __init__(self, settings: Webhooks, menu: FaultMenu, seed: int) -> None:
         self.settings, self.menu = settings, menu
@@ -46,14 +60,7 @@ class Hooks:
         """Send one event about a run, in the background; nothing happens when the run has no webhook."""
         if not run.webhook:
             return
-        body = {
-            "event_type": event_type,
-            "status": run.odd_status or run.status,
-            "live_status": run.live_status,
-            "progress": run.progress if progress is None else progress,
-            "run_id": run.id,
-            "outputs": outputs,
-        }
+        body = hook_body(run, event_type, outputs, progress)
         if self.menu.draw("hook_lost") is not None:
             self.counts["lost"] += 1
             return

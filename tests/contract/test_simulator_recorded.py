@@ -19,6 +19,8 @@ import pytest
 import pytest_asyncio
 
 from simulator.app import create_app
+from simulator.hooks import hook_body
+from simulator.rows import Run
 from simulator.settings import Settings
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "captures.json").read_text())
@@ -168,8 +170,10 @@ def spelled(value: Any, key: str = "") -> Any:
 class Story:
     """The recorded exchanges told again: requests with mapped ids and keys, answers by name."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx.AsyncClient, hooks: dict[str, list[dict[str, Any]]]) -> None:
         self.client = client
+        #: The simulator's run id -> the webhooks about it, in order.
+        self.hooks = hooks
         self.answers: dict[str, httpx.Response] = {}
         #: Recorded id -> the simulator's id, learned from answers.
         self.ids: dict[str, str] = {}
@@ -198,7 +202,8 @@ class Story:
             inputs = dict(body["workflow_inputs"])
             if "base64" in name:
                 inputs["input_image"] = "data:image/png;base64,iVBORw0KGgo="
-            sent = {"deployment_id": RECORDED["fixture_ids"]["dep_prod"], "inputs": inputs, "webhook": body["webhook"]}
+            copied = {key: body[key] for key in ("webhook", "webhook_intermediate_status")}
+            sent = {"deployment_id": RECORDED["fixture_ids"]["dep_prod"], "inputs": inputs, **copied}
             made = await self._post("/api/run/deployment/queue", sent)
             self.ids[run_id] = made.json()["run_id"]
             if "24h" in name:
@@ -267,10 +272,17 @@ class Story:
 async def story() -> AsyncIterator[Story]:
     """The whole story, told once for all tests of this module."""
     app = create_app(Settings(autopilot=False), world="recorded")
-    app.state.service.hooks.send = lambda *_args, **_more: None  # the recording's receivers are not there
+    # The recording's receivers are not there: what would be sent is kept instead.
+    sent: dict[str, list[dict[str, Any]]] = {}
+
+    def send(run: Run, *of: Any) -> None:
+        if run.webhook:
+            sent.setdefault(run.id, []).append(json.loads(json.dumps(hook_body(run, *of))))
+
+    app.state.service.hooks.send = send
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url=MADE_UP_URL) as client:
-        told = Story(client)
+        told = Story(client, sent)
         await told.tell()
         yield told
     await app.state.service.close()
@@ -293,3 +305,25 @@ async def test_answers_as_recorded(story: Story, name: str) -> None:
         pattern = LOOSE[name][0]
         expected, told = (re.sub(pattern, "", json.dumps(side)) for side in (expected, told))
     assert told == expected
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (
+            "webhook.bodies_for_that_run_with_intermediate_true",
+            "webhook.duplicate_after_late_terminal_update",
+            "webhook.late_progress_after_success",
+        ),
+        ("webhook.bodies_intermediate_false_failed_run",),
+        ("webhook.body_on_cancel",),
+        ("webhook.private_output",),
+    ],
+    ids=["success", "failed", "cancelled", "private"],
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_webhooks_as_recorded(story: Story, names: tuple[str, ...]) -> None:
+    """The same story makes the same webhooks in the same order, with raw outputs and the sent progress."""
+    recorded = [hook["body"] for name in names for hook in CAPTURES[name]["callback_received"]]
+    sent = story.hooks[story.ids[recorded[0]["run_id"]]]
+    assert spelled(sent) == spelled(recorded)
