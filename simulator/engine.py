@@ -51,7 +51,8 @@ class Engine:
 
     def spawn(self, run: Run, machine: Machine, deployment: Deployment | None) -> None:
         """Hand a stored run to the GPU side. Raises `SpawnRefusedError`; the run is then `failed`."""
-        faults = self.menu.draw_any(RUN_FAULTS)
+        workflow = self._tables.workflows.get(run.workflow_id or "")
+        faults = self.menu.draw_any(RUN_FAULTS, "" if workflow is None else workflow.name)
         if "spawn_refused" in faults:
             self._updates.refused(run)
             raise SpawnRefusedError(run.id)

@@ -21,7 +21,9 @@ class FaultMenu:
         self._dice = random.Random(f"faults:{seed}")
         self._kinds = {fault.kind for fault in faults}
 
-    def draw(self, kind: str, route: str | None = None, *, only_named: bool = False) -> Fault | None:
+    def draw(
+        self, kind: str, route: str | None = None, *, workflow: str | None = None, only_named: bool = False
+    ) -> Fault | None:
         """Take the first fault of this kind that applies, and count it as used; None when all goes well.
 
         `only_named` passes over faults for any route: downloads fail only when a fault names them.
@@ -29,11 +31,9 @@ class FaultMenu:
         if kind not in self._kinds:
             return None
         for fault in self._faults:
-            if fault.kind != kind or fault.count == 0:
+            if fault.kind != kind or fault.count == 0 or (only_named and fault.route is None):
                 continue
-            if route is not None and fault.route is not None and not fnmatchcase(route, fault.route):
-                continue
-            if only_named and fault.route is None:
+            if not _fits(fault.route, route) or not _fits(fault.workflow, workflow):
                 continue
             if fault.probability < 1 and self._dice.random() >= fault.probability:
                 continue
@@ -43,9 +43,13 @@ class FaultMenu:
             return fault
         return None
 
-    def draw_any(self, kinds: tuple[str, ...], route: str | None = None) -> dict[str, Fault]:
-        """Draw each of these kinds once; usually an empty answer."""
+    def draw_any(self, kinds: tuple[str, ...], workflow: str) -> dict[str, Fault]:
+        """Draw each of these kinds once for a run of a workflow; usually an empty answer."""
         if self._kinds.isdisjoint(kinds):
             return {}
-        drawn = {kind: self.draw(kind, route) for kind in kinds}
+        drawn = {kind: self.draw(kind, workflow=workflow) for kind in kinds}
         return {kind: fault for kind, fault in drawn.items() if fault is not None}
+
+
+def _fits(pattern: str | None, name: str | None) -> bool:
+    return pattern is None or name is None or fnmatchcase(name, pattern)

@@ -56,6 +56,8 @@ class Fault(Strict):
     probability: float = Field(1.0, ge=0, le=1)
     #: Shell pattern over "METHOD /route/template", e.g. "GET /run/*" or "POST /run/deployment/queue"; None is any route.
     route: str | None = None
+    #: For faults of runs: shell pattern over the workflow's name, e.g. "Wan*"; None is any workflow.
+    workflow: str | None = None
     #: Only the next so many times; None is until changed. Counts down as it is used.
     count: int | None = Field(None, ge=0)
     #: A length of time in real seconds: latency, hang, slow answers, late hooks. For `late_outputs` simulated seconds.

@@ -14,6 +14,7 @@ import pytest
 from simulator.scenarios import SCENARIOS
 from simulator.settings import scenario
 from tests.contract.simulator_fixtures.served import (
+    CAPTION,
     PORTRAIT,
     PORTRAIT_WORKFLOW,
     Simulated,
@@ -216,6 +217,13 @@ async def test_a_failed_run_gives_no_reason(near: Simulated) -> None:
     assert run["outputs"] == []
     rows = (await near.client.get(f"/api/workflow/{PORTRAIT_WORKFLOW}/runs")).json()
     assert rows[0]["outputs"][0]["data"]["exception_message"] == "CUDA out of memory"
+
+
+async def test_a_fault_can_be_for_one_workflow(near: Simulated) -> None:
+    """`workflow` is a pattern over the workflow's name; runs of others live well."""
+    await near.configure(faults=[{"kind": "failed", "workflow": "Caption*"}])
+    await near.until(await near.submit(CAPTION), "failed")
+    await near.until(await near.submit(), "success")
 
 
 async def test_an_enforced_rate_limit(near: Simulated) -> None:
