@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from shared.comfydeploy import ComfyDeploy
 from shared.database import REDIS_AWAY, Database
-from shared.errors import ConveyorError, TryLater, WorkflowNotFound
+from shared.errors import ConveyorError, WorkflowNotFound
 from shared.jobs.request import JobRequest
 from shared.jobs.store import Target
 from shared.limits.bucket import TokenBucket
@@ -170,8 +170,6 @@ class Catalog:
                 entries = await self._read(self._client)
         except (ConveyorError, TimeoutError) as error:
             log.warning("the catalog could not be refreshed", extra={"error": str(error)})
-            if isinstance(error, TryLater) and error.retry_after_seconds:
-                await self._bucket.push_back(error.retry_after_seconds, slow_down=error.code == "rate_limited")
             return None
         finally:
             await self._db.redis.delete(lease)
@@ -182,14 +180,14 @@ class Catalog:
 
     async def _read(self, client: ComfyDeploy) -> tuple[Entry, ...]:
         """Two listings and one call for each machine, a token each."""
-        await self._bucket.take("catalog")
-        await self._bucket.take("catalog")
-        deployments = [d for d in await client.deployments.list() if d.workflow_id and d.workflow_name]
+        await self._bucket.take("catalog")  # the listing is two calls
+        async with self._bucket.call("catalog"):
+            deployments = [d for d in await client.deployments.list() if d.workflow_id and d.workflow_name]
         limits: dict[str, int] = {}
         for machine_id in {d.machine_id for d in deployments if d.machine_id and not d.is_fluid}:
-            await self._bucket.take("catalog")
             try:
-                machine = await client.machines.get(machine_id)
+                async with self._bucket.call("catalog"):
+                    machine = await client.machines.get(machine_id)
             except ConveyorError as error:
                 log.warning("a machine could not be read", extra={"machine": machine_id, "error": str(error)})
                 continue

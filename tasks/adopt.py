@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from tenacity import wait_random_exponential
 
 from shared.comfydeploy import Run
-from shared.errors import RunNotFound, TryLater, Undecided
+from shared.errors import RunNotFound, Undecided
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
@@ -90,9 +90,9 @@ async def _runs_of(engine: Engine, job: Job) -> list[Run]:
     for run_id, owner in zip(ids, owners, strict=True):
         if owner not in (None, job.id):
             continue
-        await engine.unless_stopping(engine.bucket.take("look"))
         try:
-            run = await engine.client.runs.get(run_id)
+            async with engine.bucket.call("look"):
+                run = await engine.client.runs.get(run_id)
         except RunNotFound:
             continue
         if run.workflow_inputs.get(REFERENCE_INPUT) == job.id:
@@ -105,8 +105,7 @@ async def _listed(engine: Engine, job: Job) -> list[str]:
     since = _intent(job) / 1000 - CLOCK_SLACK_SECONDS
     ids: list[str] = []
     while True:
-        await engine.unless_stopping(engine.bucket.take("look"))
-        try:
+        async with engine.bucket.call("look"):
             if job.workflow_id:
                 page = await engine.client.runs.list_by_workflow(
                     job.workflow_id,
@@ -117,8 +116,6 @@ async def _listed(engine: Engine, job: Job) -> list[str]:
                 )
             else:
                 page = await engine.client.runs.list_by_deployment(job.deployment_id, limit=PAGE, offset=len(ids))
-        except RunNotFound as error:
-            raise TryLater(f"The runs of this workflow could not be listed: {error}") from error
         # Newest first, and new ones push others to the next page: an id may come twice, none is missed.
         ids += [run.id for run in page if run.id not in ids]
         old = page and page[-1].created_at and page[-1].created_at.timestamp() < since

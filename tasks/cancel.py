@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from shared.comfydeploy import CancelAnswer
-from shared.errors import ConveyorError, RateLimited, TryLater
+from shared.errors import ConveyorError
 from tasks.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -23,15 +23,10 @@ async def cancel_run(engine: Engine, run_id: str) -> bool:
         if attempt:
             await asyncio.sleep(BETWEEN_TRIES_SECONDS)
         try:
-            await engine.unless_stopping(engine.bucket.take("cancel"))
-            if await engine.client.runs.cancel(run_id) is CancelAnswer.ACCEPTED:
-                return True
-        except TryLater as error:
-            log.warning("cancel put off", extra={"run_id": run_id, "error": str(error)})
-            if isinstance(error, RateLimited):
-                await engine.bucket.push_back(error.retry_after_seconds or 1.0, slow_down=True)
-            return False
+            async with engine.bucket.call("cancel"):
+                if await engine.client.runs.cancel(run_id) is CancelAnswer.ACCEPTED:
+                    return True
         except ConveyorError as error:
-            log.warning("cancel refused", extra={"run_id": run_id, "error": str(error)})
+            log.warning("cancel put off", extra={"run_id": run_id, "error": str(error)})
             return False
     return False

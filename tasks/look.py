@@ -9,10 +9,11 @@ are looked at again. The lease of `shared/following/due.py` bounds how long a lo
 
 import asyncio
 import logging
+import time
 from datetime import UTC, datetime
 
 from shared.comfydeploy import ListedRun, Run
-from shared.errors import ConveyorError, RateLimited, Stopping, TellOperator, TryLater
+from shared.errors import ConveyorError, GiveUp, Stopping, TellOperator, TryLater
 from shared.following.due import LEASE_SECONDS, InFlight
 from shared.jobs.record import Job
 from shared.jobs.states import JobState
@@ -35,6 +36,9 @@ MOST_READS = 50
 #: What a listing may hold beside our own runs: other people's, and those that ended since the oldest of ours began.
 LISTED_AT_LEAST = 100
 CLOCK_SLACK_SECONDS = 60.0
+
+#: A listing that was refused (a key without the right, a workflow that was deleted) is not asked for again this long.
+UNLISTABLE_SECONDS = 600.0
 
 #: After an answer only an operator can mend (a refused key), looks go on, slowly.
 OPERATOR_SECONDS = 30.0
@@ -74,7 +78,8 @@ class _Look:
         now_ms, in_flight = await self.engine.due.in_flight(self.workflow_id)
         worth = [run for run in in_flight if run.look_at <= now_ms + TOGETHER_SECONDS * 1000]
         self._asked = worth
-        if len(worth) >= 2 and self.workflow_id:
+        listable = self.workflow_id and time.monotonic() >= self.engine.unlistable.get(self.workflow_id, 0.0)
+        if len(worth) >= 2 and listable:
             await self._look_at_all(now_ms, in_flight, worth)
         else:
             await self._read_each(worth, await self._jobs(worth))
@@ -82,7 +87,15 @@ class _Look:
     async def _look_at_all(self, now_ms: int, in_flight: list[InFlight], worth: list[InFlight]) -> None:
         """One listing for every run in flight; reads only for what a listing cannot tell."""
         jobs = await self._jobs(in_flight)
-        listed = await self._list(jobs, len(in_flight))
+        try:
+            listed = await self._list(jobs, len(in_flight))
+        except (GiveUp, TellOperator) as error:
+            if isinstance(error, TellOperator) and error.upstream_status == 401:
+                raise  # reads would hear the same
+            log.warning("runs are read singly", extra={"workflow_id": self.workflow_id, "error": str(error)})
+            self.engine.unlistable[self.workflow_id] = time.monotonic() + UNLISTABLE_SECONDS
+            await self._read_each(worth, jobs)
+            return
         urgent = {run.member for run in worth}
         #: Ended runs first: their users wait for pictures, the others only for a number.
         ended: list[InFlight] = []
@@ -106,12 +119,12 @@ class _Look:
     async def _list(self, jobs: dict[str, Job], in_flight: int) -> dict[str, ListedRun]:
         """The workflow's runs by id, from the oldest of ours on."""
         oldest = min((job.submitting_at or job.created_at for job in jobs.values()), default=0)
-        await self.engine.bucket.take("look")
-        rows = await self.engine.client.runs.list_by_workflow(
-            self.workflow_id,
-            created_after=datetime.fromtimestamp(oldest / 1000 - CLOCK_SLACK_SECONDS, UTC),
-            limit=max(LISTED_AT_LEAST, 2 * in_flight),
-        )
+        async with self.engine.bucket.call("look"):
+            rows = await self.engine.client.runs.list_by_workflow(
+                self.workflow_id,
+                created_after=datetime.fromtimestamp(oldest / 1000 - CLOCK_SLACK_SECONDS, UTC),
+                limit=max(LISTED_AT_LEAST, 2 * in_flight),
+            )
         return {row.id: row for row in rows}
 
     async def _read_each(self, runs: list[InFlight], jobs: dict[str, Job]) -> None:
@@ -132,8 +145,8 @@ class _Look:
         too_late = now_ms >= reading.deadline_ms(job)
         if job.cancel_requested_at is not None or too_late:
             await cancel_run(self.engine, run.run_id)
-        await self.engine.bucket.take("look")
-        answer = await self.engine.client.runs.get(run.run_id)
+        async with self.engine.bucket.call("look"):
+            answer = await self.engine.client.runs.get(run.run_id)
         if too_late and not answer.is_final:
             await self._end(run, job, reading.overdue(job, now_ms))
         else:
@@ -178,13 +191,11 @@ class _Look:
         return {job.id: job for job in await self.engine.store.find(run.job_id for run in runs)}
 
     async def put_off(self, error: ConveyorError) -> None:
-        """The API did not answer: everything asked about is asked again later, and nobody hammers it meanwhile."""
+        """The API did not answer: everything asked about is asked again later."""
         log.warning("look failed", extra={"workflow_id": self.workflow_id, "error": str(error)})
         if isinstance(error, TellOperator):
             pause = OPERATOR_SECONDS
         else:
             pause = (error.retry_after_seconds if isinstance(error, TryLater) else None) or delay(TROUBLE, 1)
-        if isinstance(error, TryLater):
-            await self.engine.bucket.push_back(pause, slow_down=isinstance(error, RateLimited))
         for run in self._asked:
             self.next_looks.setdefault(run.member, pause)

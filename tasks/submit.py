@@ -22,7 +22,7 @@ from celery import shared_task
 from celery.exceptions import Ignore
 
 from shared.broker import SUBMIT_TASK
-from shared.errors import ConveyorError, GiveUp, RateLimited, Stopping, TellOperator, TryLater, Undecided
+from shared.errors import ConveyorError, GiveUp, Stopping, TellOperator, TryLater, Undecided
 from shared.hooks import address
 from shared.jobs.event import JobError
 from shared.jobs.lanes import HOLD_SECONDS
@@ -104,7 +104,7 @@ async def _submit(engine: Engine, job: Job) -> float | None:
         return None
     if not target.deployment_id:
         raise TryLater("The catalog is not known yet, so the workflow's name cannot be resolved.")
-    await engine.unless_stopping(engine.bucket.take("submit"))
+    failures = await engine.unless_stopping(engine.bucket.take("submit"))
     moved = await engine.store.move(
         job.id, JobState.SUBMITTING, deployment_id=target.deployment_id, workflow_id=target.workflow_id
     )
@@ -112,17 +112,20 @@ async def _submit(engine: Engine, job: Job) -> float | None:
         return None  # cancelled or expired while we waited
     job = await engine.store.get(job.id)
     try:
-        run_id = await engine.client.runs.submit(
-            target.deployment_id,
-            {**job.request.inputs, REFERENCE_INPUT: job.id},
-            webhook=address(engine.settings, job.id),
-            gpu=job.request.gpu,
-        )
+        async with engine.bucket.learning(failures):
+            run_id = await engine.client.runs.submit(
+                target.deployment_id,
+                {**job.request.inputs, REFERENCE_INPUT: job.id},
+                webhook=address(engine.settings, job.id),
+                gpu=job.request.gpu,
+            )
     except Undecided as error:
         log.warning("submit undecided", extra={"job_id": job.id, "error": str(error)})
         return await note_undecided(engine, job, error)
     except TryLater as error:
-        await _return_to_lane(engine, job, error)
+        # No run was made: the job waits where it stood, and the bucket knows how long nobody calls.
+        log.warning("submit refused for now", extra={"job_id": job.id, "error": str(error)})
+        await engine.store.move(job.id, JobState.QUEUED)
     except (GiveUp, TellOperator) as error:
         await fail(engine, job, error)
     else:
@@ -135,14 +138,6 @@ async def _target(engine: Engine, job: Job) -> Target:
     if job.deployment_id and job.workflow_id:
         return Target(deployment_id=job.deployment_id, workflow_id=job.workflow_id)
     return await engine.unless_stopping(engine.catalog.resolve(job.request))
-
-
-async def _return_to_lane(engine: Engine, job: Job, error: TryLater) -> None:
-    """No run was made: the API is left alone for a while by everybody, and the job waits where it stood."""
-    pause = error.retry_after_seconds or delay(TROUBLE, job.attempt)
-    log.warning("submit refused for now", extra={"job_id": job.id, "error": str(error), "pause_seconds": pause})
-    await engine.bucket.push_back(pause, slow_down=isinstance(error, RateLimited))
-    await engine.store.move(job.id, JobState.QUEUED)
 
 
 async def fail(engine: Engine, job: Job, error: ConveyorError) -> None:

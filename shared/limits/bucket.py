@@ -9,12 +9,18 @@ Read `shared/lua/take_tokens.lua` beside it.
 
 import asyncio
 import json
+import logging
 import random
 from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Literal
 
 from shared.database import Database
+from shared.errors import ConveyorError, RateLimited, Unavailable, Undecided
 from shared.settings import Settings
+
+log = logging.getLogger(__name__)
 
 CallClass = Literal["submit", "look", "catalog", "cancel"]
 
@@ -32,6 +38,16 @@ RECOVERY_PER_SECOND = 0.01
 #: However often the API pushes back, this part of the rate stays, or we would never learn that it has recovered.
 LEAST_FACTOR = 0.05
 
+#: A 429 that does not say how long to wait.
+NO_RETRY_AFTER_SECONDS = 2.0
+
+#: Calls in a row that fail (no answer, or 5xx) before nobody calls for a while, and then one probe at a time does.
+BREAKER_THRESHOLD = 5
+BREAKER_PAUSE_SECONDS = 1.0
+BREAKER_LONGEST_SECONDS = 30.0
+#: A probe not heard of by then was lost with its worker.
+PROBE_SECONDS = 10.0
+
 
 class TokenBucket:
     """The budget of one API account."""
@@ -47,7 +63,11 @@ class TokenBucket:
 
     async def ask(self, class_: CallClass) -> float:
         """Take one token if there is one: 0.0 when granted, else the seconds to wait before asking again."""
-        granted, wait_ms = await self._db.run(
+        return (await self._ask(class_))[0]
+
+    async def _ask(self, class_: CallClass) -> tuple[float, int]:
+        """Also answers how many calls failed in a row before the one that is granted."""
+        granted, number = await self._db.run(
             "take_tokens",
             self._account,
             class_,
@@ -55,19 +75,74 @@ class TokenBucket:
             self._burst,
             self._floors,
             RECOVERY_PER_SECOND,
+            BREAKER_THRESHOLD,
+            PROBE_SECONDS,
         )
-        return 0.0 if granted else int(wait_ms) / 1000
+        return (0.0, int(number)) if granted else (int(number) / 1000, 0)
 
-    async def take(self, class_: CallClass) -> None:
-        """Wait for a token, in the order of asking. Ends when granted; cancel the task to stop waiting.
+    async def take(self, class_: CallClass) -> int:
+        """Wait for a token, in the order of asking. Answers how many calls failed in a row before this one.
 
-        A closed bucket can make this wait for minutes, so the caller decides how long it is worth it
-        (`asyncio.timeout`). Raises `Unavailable` when Redis is away: closed.
+        Ends when granted; cancel the task to stop waiting. A closed bucket can make this wait for minutes, so the caller
+        decides how long it is worth it (`asyncio.timeout`). Raises `Unavailable` when Redis is away: closed.
         """
         async with self._turnstiles[class_]:
-            while (wait := await self.ask(class_)) > 0:  # noqa: ASYNC110 - the event happens in Redis
+            while True:
+                wait, failures = await self._ask(class_)
+                if wait <= 0:
+                    return failures
                 # Not longer than a second: an operator may raise the rate while we sleep.
                 await asyncio.sleep(min(wait, 1.0) + random.uniform(0, 0.003))
+
+    @asynccontextmanager
+    async def call(self, class_: CallClass) -> AsyncIterator[None]:
+        """Spend a token on the one API call of the body, and learn from how it went. Raises what the call raises."""
+        failures = await self.take(class_)
+        async with self.learning(failures):
+            yield
+
+    @asynccontextmanager
+    async def learning(self, failures: int) -> AsyncIterator[None]:
+        """Learn from the one API call of the body; `failures` is what `take` answered.
+
+        A 429 closes the bucket for everyone and halves the rate; answers in trouble count for the circuit breaker. One
+        round trip when the call failed, or ended a row of failures; else none. Always raises what the call raised, even
+        when Redis is away: what became of a submit must not be hidden by that.
+        """
+        try:
+            yield
+        except RateLimited as error:
+            with self._quietly():
+                await self.push_back(error.retry_after_seconds or NO_RETRY_AFTER_SECONDS, slow_down=True)
+            raise
+        except (Unavailable, Undecided):
+            with self._quietly():
+                await self._report("failed")
+            raise
+        except ConveyorError:
+            if failures:  # refused, but answered: the API is there
+                with self._quietly():
+                    await self._report("answered")
+            raise
+        else:
+            if failures:
+                with self._quietly():
+                    await self._report("answered")
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            log.warning("the budget could not be told", extra={"error": str(error)})
+
+    async def _report(self, how: Literal["answered", "failed"]) -> None:
+        pause_ms, longest_ms = round(BREAKER_PAUSE_SECONDS * 1000), round(BREAKER_LONGEST_SECONDS * 1000)
+        failures, closed_ms = await self._db.run(
+            "report_call", self._account, how, BREAKER_THRESHOLD, pause_ms, longest_ms, random.random()
+        )
+        if how == "failed" and failures >= BREAKER_THRESHOLD:
+            log.warning("API in trouble, calls paused", extra={"failures": failures, "pause_seconds": closed_ms / 1000})
 
     async def push_back(self, seconds: float, *, slow_down: bool) -> None:
         """The API asked for a pause: nobody calls it for `seconds`; `slow_down` (a 429) also halves the rate."""

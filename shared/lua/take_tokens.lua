@@ -16,7 +16,11 @@
 -- ARGV[6]  floors             JSON: class -> {share of the rate, most tokens}
 -- ARGV[7]  recovery           how much of the rate a second without 429 gives back (additive increase)
 --
--- Replies  {1, 0} granted | {0, ms} not now: the wait after which it would be granted, if nobody else came
+-- ARGV[8]  threshold          failures in a row from which on only probes are let through, see report_call.lua
+-- ARGV[9]  probe lease        seconds; a probe that was not reported by then is taken for lost
+--
+-- Replies  {1, n} granted; the n calls before it failed in a row | {0, ms} not now: the wait after which it would be
+--          granted, if nobody else came
 -- Clock    Redis TIME, in microseconds here: at 1,000 tokens a second a millisecond is a token.
 -- Cost     O(classes), one round trip. Not idempotent: every grant spends.
 
@@ -31,6 +35,12 @@ for i = 1, #stored, 2 do h[stored[i]] = stored[i + 1] end
 
 local closed_until = tonumber(h.closed_until or '0')
 if closed_until > now then return {0, math.ceil((closed_until - now) * 1000)} end
+
+-- Half-open: the API was in trouble a moment ago, and one call shall find out whether it still is.
+local failures = tonumber(h.failures or '0')
+local probing = failures >= tonumber(ARGV[8])
+local probing_until = tonumber(h.probing_until or '0')
+if probing and probing_until > now then return {0, math.ceil((probing_until - now) * 1000)} end
 
 local burst, classes, cap = tonumber(h.burst or ARGV[5]), 0, {}
 for name, floor in pairs(floors) do
@@ -58,7 +68,8 @@ local own = level[class]
 local reply
 if tokens >= 1 and (own >= 1 or tokens - reserved >= 1) then
   tokens, level[class] = tokens - 1, math.max(0, own - 1)
-  reply = {1, 0}
+  reply = {1, failures}
+  if probing then redis.call('HSET', bucket, 'probing_until', string.format('%.6f', now + ARGV[9])) end
 else
   -- Until the bucket holds one, and until either our floor holds one or one stands above the others' floors.
   local by_floor = (1 - own) / (rate * floors[class][1])
