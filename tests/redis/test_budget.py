@@ -1,6 +1,7 @@
 """The budget: never more than allowed in any window, none of it wasted, no class starved, and every wait is true."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from uuid import uuid4
 
@@ -9,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.database import Database
-from shared.errors import Unavailable
+from shared.errors import ConveyorError, InvalidInput, RateLimited, Unavailable
+from shared.limits import bucket as module
 from shared.limits.bucket import FLOORS, LEAST_FACTOR, RECOVERY_PER_SECOND, CallClass, TokenBucket
 from shared.settings import Settings
 from tests.redis.stage import Clock
@@ -350,6 +352,113 @@ async def test_take_waits_and_is_served_in_order(database: Database) -> None:
             group.create_task(caller(n))
 
     assert served == list(range(60))
+
+
+class Api:
+    """The API as a caller meets it: answers, or is in trouble."""
+
+    def __init__(self, asked: TokenBucket, clock: Clock) -> None:
+        self.asked, self.clock = asked, clock
+
+    async def call(self, outcome: ConveyorError | None = None) -> None:
+        """Make one call that is granted at once, and let it end like this."""
+        async with asyncio.timeout(5), self.asked.call("look"):
+            if outcome:
+                raise outcome
+
+    async def fail(self, times: int = 1) -> None:
+        """Calls that get no answer."""
+        for _ in range(times):
+            with pytest.raises(Unavailable):
+                await self.call(Unavailable("503"))
+
+    async def wait(self) -> float:
+        """What the next caller hears."""
+        return await self.asked.ask("submit")
+
+
+@pytest.fixture
+def api(database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Api:
+    """An API nobody has called yet; pauses of the breaker are not jittered."""
+    monkeypatch.setattr(module.random, "random", lambda: 1.0)
+    return Api(bucket(database), clock)
+
+
+async def test_a_row_of_failures_opens_the_breaker_for_everyone(api: Api) -> None:
+    """After the fifth call in a row without an answer nobody calls for a while; after the fourth all still may."""
+    await api.fail(module.BREAKER_THRESHOLD - 1)
+    assert await api.wait() == 0
+
+    await api.fail()
+
+    assert await api.wait() == module.BREAKER_PAUSE_SECONDS
+
+
+@pytest.mark.parametrize("answer", [None, InvalidInput([])], ids=["success", "refusal"])
+async def test_an_answer_ends_a_row_of_failures(api: Api, answer: ConveyorError | None) -> None:
+    """A refusal is an answer too: the API is there, and the count begins anew."""
+    await api.fail(module.BREAKER_THRESHOLD - 1)
+    with contextlib.suppress(InvalidInput):
+        await api.call(answer)
+
+    await api.fail(module.BREAKER_THRESHOLD - 1)
+
+    assert await api.wait() == 0
+
+
+async def test_one_probe_at_a_time_finds_out_and_an_answer_opens_for_all(api: Api) -> None:
+    """When the pause is over one call goes; the others wait for what becomes of it."""
+    await api.fail(module.BREAKER_THRESHOLD)
+    await api.clock.advance(module.BREAKER_PAUSE_SECONDS)
+    async with api.asked.call("look"):
+        assert await api.wait() == module.PROBE_SECONDS
+
+    assert [await api.wait() for _ in range(5)] == [0.0] * 5
+
+
+async def test_a_probe_that_fails_doubles_the_pause_up_to_a_limit(api: Api) -> None:
+    """1, 2, 4, 8, 16, 30, 30 seconds: an API that is down for long is asked rarely, and never forgotten."""
+    await api.fail(module.BREAKER_THRESHOLD)
+    pauses = []
+    for _ in range(7):
+        pauses.append(await api.wait())
+        await api.clock.advance(pauses[-1])
+        await api.fail()
+
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+
+
+async def test_a_probe_that_was_lost_is_followed_by_another(api: Api) -> None:
+    """The worker that was to find out was killed: after its lease somebody else does."""
+    await api.fail(module.BREAKER_THRESHOLD)
+    await api.clock.advance(module.BREAKER_PAUSE_SECONDS)
+    assert await api.wait() == 0  # granted, and never heard of again
+    assert await api.wait() == module.PROBE_SECONDS
+
+    await api.clock.advance(module.PROBE_SECONDS)
+
+    assert await api.wait() == 0
+
+
+async def test_calls_that_end_while_the_breaker_is_open_count_for_nothing(api: Api) -> None:
+    """Ten calls that were under way fail together: one trouble, one pause."""
+    await api.fail(module.BREAKER_THRESHOLD)
+    for _ in range(10):
+        with pytest.raises(Unavailable):
+            async with api.asked.learning(0):
+                raise Unavailable("503")
+
+    assert await api.wait() == module.BREAKER_PAUSE_SECONDS
+
+
+async def test_a_429_in_a_call_closes_and_halves(api: Api) -> None:
+    """What the API says about its limits is learnt from the call itself, and does not count as trouble."""
+    with pytest.raises(RateLimited):
+        await api.call(RateLimited("429", retry_after_seconds=4))
+
+    assert await api.wait() == 4
+    state = await api.asked.state()
+    assert (state["factor"], state.get("failures")) == ("0.5", None)
 
 
 async def test_without_redis_the_budget_is_closed() -> None:

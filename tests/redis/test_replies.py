@@ -58,7 +58,7 @@ async def create(db: Database, job_id: str, idempotency_key: str = "") -> Any:
 
 async def ask(db: Database, class_: str = "submit") -> Any:
     """Call `take_tokens` on a bucket of 20 at 10 a second."""
-    return await db.run("take_tokens", "acc", class_, 10, 20, FLOORS, 0.01)
+    return await db.run("take_tokens", "acc", class_, 10, 20, FLOORS, 0.01, 2, 10)
 
 
 @reply("create", "created")
@@ -287,9 +287,35 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return (word, await db.redis.exists(db.keys.job(job_id))), (0, 0)
 
 
-@reply("take_tokens", "{1, 0}")
+async def report(db: Database, how: str) -> Any:
+    """Call `report_call` with a breaker that opens at two failures, for one second."""
+    return await db.run("report_call", "acc", how, 2, 1000, 30_000, 1)
+
+
+@reply("take_tokens", "{1, n}")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
-    return await ask(db), [1, 0]
+    first = await ask(db)
+    await report(db, "failed")
+    return (first, await ask(db)), ([1, 0], [1, 1])
+
+
+@reply("take_tokens", "{0, ms} while a probe is under way")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    for _unused in range(2):
+        await report(db, "failed")
+    await clock.advance(1)
+    return (await ask(db), await ask(db)), ([1, 2], [0, 10_000])
+
+
+@reply("report_call", "{failures, ms}")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return [await report(db, "failed") for _ in range(3)], [[1, 0], [2, 1000], [2, 1000]]
+
+
+@reply("report_call", "{0, ms} answered")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    await report(db, "failed")
+    return (await report(db, "answered"), await report(db, "failed")), ([0, 0], [1, 0])
 
 
 @reply("take_tokens", "{0, ms}")
