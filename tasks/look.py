@@ -13,7 +13,7 @@ import time
 from datetime import UTC, datetime
 
 from shared.comfydeploy import ListedRun, Run
-from shared.errors import ConveyorError, GiveUp, Stopping, TellOperator, TryLater
+from shared.errors import ConveyorError, GiveUp, RunNotFound, Stopping, TellOperator, TryLater
 from shared.following.due import LEASE_SECONDS, InFlight
 from shared.jobs.record import Job
 from shared.jobs.states import JobState
@@ -145,9 +145,19 @@ class _Look:
         too_late = now_ms >= reading.deadline_ms(job)
         if job.cancel_requested_at is not None or too_late:
             await cancel_run(self.engine, run.run_id)
-        async with self.engine.bucket.call("look"):
-            answer = await self.engine.client.runs.get(run.run_id)
-        if too_late and not answer.is_final:
+        try:
+            async with self.engine.bucket.call("look"):
+                answer = await self.engine.client.runs.get(run.run_id)
+        except RunNotFound as error:
+            log.warning("run not found", extra={"job_id": job.id, "run_id": run.run_id, "error": str(error)})
+            if too_late:
+                await self._end(run, job, reading.overdue(job, now_ms))
+            else:
+                self.next_looks[run.member] = self.engine.schedule.next_look(job)
+            return
+        # A run that was cancelled because its time was up, not because somebody asked, timed out for its user.
+        gone = reading.state_of(answer.status) is JobState.CANCELLED and job.cancel_requested_at is None
+        if too_late and (not answer.is_final or gone):
             await self._end(run, job, reading.overdue(job, now_ms))
         else:
             await self._apply(run, job, answer)
