@@ -64,6 +64,7 @@ class Api:
     def __init__(self, url: str, http: httpx.AsyncClient) -> None:
         self.url = url
         self._http = http
+        self._before: dict[str, int] = {}
 
     async def configure(self, **patch: Any) -> None:
         """Change its settings: faults, durations, speed."""
@@ -77,6 +78,11 @@ class Api:
     async def reset(self) -> None:
         """Forget runs and counters."""
         assert (await self._http.post("/_sim/reset")).status_code == 200
+        self._before = {}
+
+    async def reset_counts(self) -> None:
+        """Count calls from here on; runs stay."""
+        self._before = (await self.stats())["calls"]
 
     async def stats(self, **query: Any) -> dict[str, Any]:
         """What clients did."""
@@ -84,10 +90,10 @@ class Api:
 
     async def calls(self, route: str | None = None) -> int:
         """How often a route, or the API, was called; what GPU workers report does not count."""
-        stats = await self.stats()
-        if route is not None:
-            return int(stats["calls"].get(route, 0))
-        return int(stats["calls_total"]) - int(stats["calls"].get("POST /update-run", 0))
+        calls = (await self.stats())["calls"]
+        since = {name: count - self._before.get(name, 0) for name, count in calls.items()}
+        since.pop("POST /update-run", None)
+        return sum(since.values()) if route is None else since.get(route, 0)
 
     async def runs(self, job_id: str | None = None) -> list[dict[str, Any]]:
         """Every run there is, or every run made for a job, in order of creation."""
@@ -283,6 +289,13 @@ class Bench:
         """Look at a workflow as a tick does, with a claim."""
         await self.engine.due.claim(100)
         await look(self.engine, workflow_id)
+
+    async def look_at_all(self, workflow_id: str = PORTRAIT_WORKFLOW) -> None:
+        """Look again now, whatever was put off."""
+        inflight = self.database.keys.inflight(workflow_id)
+        for member in await self.database.redis.zrange(inflight, 0, -1):
+            await self.database.redis.zadd(inflight, {member: 0})
+        await self.look(workflow_id)
 
     async def job(self, job_id: str) -> Job:
         return await self.engine.store.get(job_id)
