@@ -6,7 +6,8 @@ ARG PYTHON=3.11
 FROM python:${PYTHON}-slim AS build
 WORKDIR /app
 RUN python -m venv /opt/venv
-# The dependencies change seldom, the code often: this layer needs nothing but the list and the versions.
+# The dependencies change seldom, the code often: this layer needs nothing but the list and the versions. Installed
+# without the code, the package is only its metadata and the command `conveyor`; PYTHONPATH below leads to the code.
 COPY pyproject.toml constraints.txt ./
 RUN touch README.md \
  && /opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
@@ -14,11 +15,12 @@ RUN touch README.md \
 
 FROM python:${PYTHON}-slim
 ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin conveyor
 COPY --from=build /opt/venv /opt/venv
-# Below the same path as at the build, because the package is installed as a pointer to it.
+# The lines of the Procfile run from the project's root.
 WORKDIR /app
 COPY pyproject.toml Procfile README.md ./
 COPY shared shared
