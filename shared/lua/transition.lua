@@ -32,6 +32,9 @@ if to == 'submitting' and not redis.call('ZSCORE', key('window'), id) then retur
 
 local now = now_ms()
 local fields = cjson.decode(ARGV[6])
+workflow, run = fields.workflow_id or workflow, fields.run_id or run
+-- Before the first write: a script that fails half way is not taken back.
+if to == 'submitted' and not run then error('submitted needs a run_id') end
 fields.state = to
 fields[(FINAL[to] and 'final' or to == 'running' and 'started' or to) .. '_at'] = int(now)
 local flat = {}
@@ -40,7 +43,6 @@ for name, value in pairs(fields) do
   flat[#flat + 1] = value
 end
 redis.call('HSET', job, unpack(flat))
-workflow, run = fields.workflow_id or workflow, fields.run_id or run
 
 if to == 'submitting' then
   redis.call('HINCRBY', job, 'attempt', 1)
