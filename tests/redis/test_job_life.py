@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from redis.exceptions import ResponseError
 
 from producers.local.redis_server import RedisServer
 from shared.database import Database
@@ -392,6 +393,21 @@ async def test_a_move_may_not_ask_for_more_than_the_table_has(database: Database
 
     assert not await store.move(job_id, S.SUCCEEDED, from_=list(JobState), result=RESULT)
     assert sources(S.SUCCEEDED) == FOLLOWED
+
+
+async def test_a_move_that_is_a_mistake_changes_nothing(database: Database) -> None:
+    """`submitted` without a run, or with broken fields, is an error of the caller and leaves the job as it was."""
+    store, job_id = JobStore(database), await put(database)
+    await take(database)
+    await store.move(job_id, S.SUBMITTING)
+    before = await look_at(database)
+
+    with pytest.raises(ResponseError, match="needs a run_id"):
+        await store.move(job_id, S.SUBMITTED)
+    with pytest.raises(ResponseError):
+        await database.run("transition", job_id, "submitting", "failed", "job.failed", "{broken", 1000)
+
+    assert await look_at(database) == before
 
 
 async def test_what_expires_is_what_still_waits(database: Database, clock: Clock) -> None:
