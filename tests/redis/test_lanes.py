@@ -365,6 +365,19 @@ async def test_a_parked_user_comes_back_with_the_first_release(database: Databas
     assert await take(database, user_window=2) == [hers[2]]
 
 
+async def test_a_parked_user_who_gives_up_comes_again_like_anyone(database: Database) -> None:
+    """When the last waiting job of a parked user is cancelled nothing of the parking is left."""
+    past, waiting = [await put(database, "ada") for _ in range(2)]
+    assert await take(database, user_window=1) == [past]
+
+    await move(database, waiting, "queued", "cancelled")
+
+    sight = await look_at(database)
+    assert (sight.parked, sight.lanes()) == ({}, {})
+    again = await put(database, "ada")
+    assert await take(database, user_window=2) == [again]
+
+
 async def test_the_place_of_a_parked_user_is_not_a_turn_that_has_passed(database: Database) -> None:
     """While a user is parked others are served; his place is where he would come in now, not where he was."""
     # Given zed, parked at turn 1, and ada and bob, who were served on until bob is next, at turn 3

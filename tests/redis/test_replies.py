@@ -195,6 +195,14 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return await db.run("progress", await running(db), "0.5", '{"fraction":0.5}'), ["announced", "4"]
 
 
+@reply("progress", "announced: another text at the same fraction")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await running(db)
+    return [
+        await db.run("progress", job_id, "0.5", f'{{"fraction":0.5,"text":"{text}"}}') for text in ("KSampler", "VAE")
+    ], [["announced", "4"], ["announced", "5"]]
+
+
 @reply("progress", "refused")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return await db.run("progress", await put(db), "0.5", '{"fraction":0.5}'), ["refused", "queued"]
