@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.connection import cancellable
-from shared.errors import Unavailable
+from shared.errors import Unavailable, UnsafeRedis
 from shared.keys import DEFAULT_PREFIX, Keys
 
 SCRIPTS = Path(__file__).parent / "lua"
@@ -96,6 +96,19 @@ class Database:
         except REDIS_AWAY as error:
             raise self.away(error) from error
         return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def refuse_eviction(self) -> None:
+        """Raise `UnsafeRedis` when this server evicts keys under memory pressure. One round trip."""
+        try:
+            memory = await self.redis.info("memory")
+        except REDIS_AWAY as error:
+            raise self.away(error) from error
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise UnsafeRedis(
+                f"Redis has maxmemory-policy {policy}: under memory pressure it would drop jobs and results.",
+                check="set it to noeviction, and watch its memory instead.",
+            )
 
     async def aclose(self) -> None:
         """Close every connection. Closing twice is fine."""

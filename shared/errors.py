@@ -14,6 +14,7 @@
     │   └── JobFailed          the job ended in something other than success
     ├── TellOperator           a person with access must act; `check` says on what
     │   ├── MissingSetting     an environment variable is missing or wrong
+    │   ├── UnsafeRedis        this Redis may throw our data away
     │   ├── Unauthorized       the API refuses the key
     │   └── UnexpectedAnswer   the API answered something its contract does not contain
     └── Undecided              a submit whose answer was lost: a run may exist, and it is paid for
@@ -142,6 +143,10 @@ class TellOperator(ConveyorError):
 
 class MissingSetting(TellOperator):
     """An environment variable is missing or wrong; the message names it."""
+
+
+class UnsafeRedis(TellOperator):
+    """This Redis may throw our data away, and with it jobs that somebody paid for."""
 
 
 class Unauthorized(TellOperator):

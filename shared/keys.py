@@ -127,6 +127,10 @@ class Keys:
         """string: who does this chore at the moment."""
         return f"{self.prefix}lease:{chore}"
 
+    def worker(self, hostname: str) -> str:
+        """string: what a worker knows of itself, JSON; gone half a minute after its last sign of life."""
+        return f"{self.prefix}worker:{hostname}"
+
     @property
     def rejected(self) -> str:
         """hash: reason -> broker messages refused because they were not ours."""

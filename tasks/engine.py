@@ -37,6 +37,8 @@ DRAIN_SECONDS = 8.0
 class Engine:
     """Everything a task or a look works with."""
 
+    #: The Celery node name, as Flower shows it.
+    hostname: str
     #: Who holds our leases; unique, no blanks.
     name: str
     settings: Settings
@@ -50,6 +52,8 @@ class Engine:
     publisher: Publisher
     rows: Rows
     schedule: Schedule = field(default_factory=Backoff)
+    #: Workflow -> when (monotonic seconds) its listing may be asked for again; the API refused it.
+    unlistable: dict[str, float] = field(default_factory=dict)
     #: Set when the process was told to stop: whoever waits for a token gives its job back.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -64,6 +68,7 @@ class Engine:
         name = f"{hostname}#{uuid.uuid4().hex[:6]}"
         bucket = TokenBucket(database, settings)
         return cls(
+            hostname=hostname,
             name=name,
             settings=settings,
             database=database,

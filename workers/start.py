@@ -12,7 +12,7 @@ from typing import Any
 from celery import bootsteps
 from celery.signals import worker_shutting_down
 
-from shared.errors import MissingSetting
+from shared.errors import TellOperator, Unavailable
 from shared.settings import Settings
 from tasks.engine import process
 from workers.ticker import Ticker
@@ -30,7 +30,11 @@ class EngineStep(bootsteps.StartStopStep):
         """Start the loop, the engine and the ticker; a worker that could not work says why and ends."""
         try:
             engine = process.start(Settings.from_env(), worker.app, worker.hostname)
-        except MissingSetting as error:
+            try:
+                process.run(engine.database.refuse_eviction())
+            except Unavailable as error:
+                log.warning("Redis could not be checked", extra={"error": str(error)})
+        except TellOperator as error:
             log.error("cannot start", extra={"error": str(error)})  # noqa: TRY400 - the sentence says all
             process.stop()
             sys.exit(2)

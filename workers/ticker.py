@@ -16,6 +16,7 @@ from tasks.engine import Engine
 from tasks.look import look
 from tasks.schedule import TROUBLE, delay
 from workers.upkeep import Upkeep
+from workers.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Ticker:
         self._engine = engine
         self._looks: set[asyncio.Task[None]] = set()
         self._upkeep = Upkeep(engine)
+        self._watch = Watch(engine)
         self._revoked_seen: set[str] = set()
 
     async def run(self) -> None:
@@ -41,6 +43,7 @@ class Ticker:
             asyncio.create_task(self._every(TICK_SECONDS, self._tick)),
             asyncio.create_task(self._every(TICK_SECONDS, self._upkeep.close_rows)),
             asyncio.create_task(self._every(0.5, self._hear_revokes)),
+            asyncio.create_task(self._every(5.0, self._watch.look)),
             asyncio.create_task(self._every(1.0, self._upkeep.count_rejected)),
             asyncio.create_task(self._every(1.0, self._upkeep.rescue)),
             asyncio.create_task(self._every(1.0, self._upkeep.expire)),
