@@ -116,6 +116,11 @@ class Keys:
         """hash: workflow -> `<until ms> <owner>`, the lease of the worker that is looking."""
         return f"{self.prefix}looking"
 
+    @property
+    def strays(self) -> str:
+        """zset: `<job id> <run id>` of runs a hint named that are not their job's own, by when to check (ms)."""
+        return f"{self.prefix}strays"
+
     # -- upkeep -------------------------------------------------------------------------------------------------
 
     @property

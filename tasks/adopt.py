@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from tenacity import wait_random_exponential
 
 from shared.comfydeploy import Run
-from shared.errors import RunNotFound, Undecided
+from shared.errors import JobNotFound, RunNotFound, Undecided
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
@@ -61,9 +61,46 @@ async def find_run(engine: Engine, job: Job) -> float | None:
     if now < until:
         return min(delay(SEARCH, 1 + (now - _intent(job)) // 5000), max(0.5, (until - now) / 1000))
     log.info("no run was made, the job is submitted again", extra={"job_id": job.id})
-    await engine.store.move(job.id, JobState.QUEUED, undecided_until="")
+    await return_to_lane(engine, job.id)
     await engine.dispatch()
     return None
+
+
+async def return_to_lane(engine: Engine, job_id: str) -> None:
+    """No run was made: the job waits where it stood, unless the user gave it up meanwhile."""
+    moved = await engine.store.move(job_id, JobState.QUEUED, undecided_until="")
+    if moved and (await engine.store.get(job_id)).cancel_requested_at is not None:
+        await engine.store.cancel(job_id)
+
+
+async def adopt_hinted(engine: Engine, job: Job) -> bool:
+    """Adopt the run a webhook named, if it carries the job's id. One call, where a search takes several."""
+    try:
+        async with engine.bucket.call("look"):
+            run = await engine.client.runs.get(job.hinted_run)
+    except RunNotFound:
+        return False
+    if run.workflow_inputs.get(REFERENCE_INPUT) != job.id:
+        return False
+    if job.state is JobState.QUEUED:
+        # Given up too early: the run appeared after the job had gone back to its lane.
+        await engine.store.move(job.id, JobState.SUBMITTING, workflow_id=run.workflow_id or job.workflow_id)
+    await adopt(engine, job, run.id)
+    return True
+
+
+async def cancel_if_stray(engine: Engine, job_id: str, run_id: str) -> bool:
+    """Cancel a run that carries the id of a job whose own run is another. Answers whether that is settled."""
+    try:
+        async with engine.bucket.call("look"):
+            run = await engine.client.runs.get(run_id)
+        own = (await engine.store.get(job_id)).run_id
+    except (RunNotFound, JobNotFound):
+        return True
+    if run.is_final or own == run_id or run.workflow_inputs.get(REFERENCE_INPUT) != job_id:
+        return True
+    log.warning("stray run cancelled", extra={"job_id": job_id, "run_id": run_id, "own": own})
+    return await cancel_run(engine, run_id)
 
 
 async def adopt(engine: Engine, job: Job, run_id: str) -> None:

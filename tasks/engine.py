@@ -25,6 +25,7 @@ from shared.jobs.store import JobStore
 from shared.limits.bucket import TokenBucket
 from shared.settings import Settings
 from tasks.closing import Rows
+from tasks.fault_points import reach
 from tasks.schedule import Backoff, Schedule
 
 T = TypeVar("T")
@@ -84,7 +85,10 @@ class Engine:
 
     async def dispatch(self) -> None:
         """Take what may go out of the lanes and publish its submit tasks. 1 round trip when nothing may go."""
-        await self.publisher.publish(await self.lanes.dispatch())
+        taken = await self.lanes.dispatch()
+        for job_id in taken:
+            await reach("after_dispatch", job_id)
+        await self.publisher.publish(taken)
 
     async def unless_stopping(self, waiting: Awaitable[T]) -> T:
         """Wait for something, but not when the process stops: then raises `Stopping`, and the wait is cancelled."""

@@ -20,6 +20,7 @@ from shared.jobs.states import JobState
 from tasks import reading
 from tasks.cancel import cancel_run
 from tasks.engine import Engine
+from tasks.fault_points import reach
 from tasks.schedule import TROUBLE, delay
 
 log = logging.getLogger(__name__)
@@ -183,11 +184,13 @@ class _Look:
             self.next_looks[run.member] = self.engine.schedule.next_look(job)
 
     async def _end(self, run: InFlight, job: Job, ending: reading.Ending) -> None:
+        await reach("after_read", job.id)
         moved = await self.engine.store.move(
             job.id, ending.state, result=ending.result, error=ending.error, timing=ending.timing
         )
         if moved:
             self.ended += 1
+            await reach("after_final", job.id)
             log.info("job ended", extra={"job_id": job.id, "run_id": run.run_id, "state": ending.state.value})
 
     async def _show(self, job: Job, text: str) -> None:

@@ -30,8 +30,9 @@ from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
 from shared.jobs.store import Target
-from tasks.adopt import adopt, find_run, note_undecided
+from tasks.adopt import adopt, adopt_hinted, find_run, note_undecided, return_to_lane
 from tasks.engine import Engine, process
+from tasks.fault_points import reach
 from tasks.schedule import TROUBLE, delay
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,9 @@ async def submit_job(engine: Engine, job_id: str) -> None:
     async with _holding(engine, job_id, holder):
         job = await engine.store.get(job_id)
         try:
-            if job.state is JobState.SUBMITTING:
+            if job.hinted_run and await adopt_hinted(engine, job):
+                again = None
+            elif job.state is JobState.SUBMITTING:
                 again = await find_run(engine, job)
             else:
                 again = await _submit(engine, job)
@@ -105,12 +108,14 @@ async def _submit(engine: Engine, job: Job) -> float | None:
     if not target.deployment_id:
         raise TryLater("The catalog is not known yet, so the workflow's name cannot be resolved.")
     failures = await engine.unless_stopping(engine.bucket.take("submit"))
+    await reach("after_token", job.id)
     moved = await engine.store.move(
         job.id, JobState.SUBMITTING, deployment_id=target.deployment_id, workflow_id=target.workflow_id
     )
     if not moved:
         return None  # cancelled or expired while we waited
     job = await engine.store.get(job.id)
+    await reach("after_intent", job.id)
     try:
         async with engine.bucket.learning(failures):
             run_id = await engine.client.runs.submit(
@@ -125,11 +130,13 @@ async def _submit(engine: Engine, job: Job) -> float | None:
     except TryLater as error:
         # No run was made: the job waits where it stood, and the bucket knows how long nobody calls.
         log.warning("submit refused for now", extra={"job_id": job.id, "error": str(error)})
-        await engine.store.move(job.id, JobState.QUEUED)
+        await return_to_lane(engine, job.id)
     except (GiveUp, TellOperator) as error:
         await fail(engine, job, error)
     else:
+        await reach("after_post", job.id)
         await adopt(engine, job, run_id)
+        await reach("after_submitted", job.id)
     return None
 
 

@@ -6,6 +6,7 @@ another worker finds it. Nothing is lost either way: every job is in Redis.
 """
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -15,6 +16,7 @@ from celery.signals import worker_shutting_down
 from shared.errors import TellOperator, Unavailable
 from shared.settings import Settings
 from tasks.engine import process
+from tasks.fault_points import arm_from
 from workers.ticker import Ticker
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ class EngineStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Start the loop, the engine and the ticker; a worker that could not work says why and ends."""
         try:
+            arm_from(os.environ.get("FAULT_POINTS", ""))
             engine = process.start(Settings.from_env(), worker.app, worker.hostname)
             try:
                 process.run(engine.database.refuse_eviction())

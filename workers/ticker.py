@@ -47,6 +47,7 @@ class Ticker:
             asyncio.create_task(self._every(1.0, self._upkeep.count_rejected)),
             asyncio.create_task(self._every(1.0, self._upkeep.rescue)),
             asyncio.create_task(self._every(1.0, self._upkeep.expire)),
+            asyncio.create_task(self._every(1.0, self._upkeep.check_strays)),
             asyncio.create_task(self._every(30.0, self._upkeep.mend_due_set)),
             asyncio.create_task(self._every(60.0, self._upkeep.prune)),
             asyncio.create_task(self._every(30.0, self._upkeep.warm)),

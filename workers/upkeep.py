@@ -12,8 +12,10 @@ from shared.database import REDIS_AWAY
 from shared.errors import JobNotFound, Unavailable
 from shared.jobs.event import JobError
 from shared.jobs.states import JobState
+from tasks.adopt import cancel_if_stray
 from tasks.closing import BROKER_AWAY
 from tasks.engine import Engine
+from tasks.fault_points import reach
 from workers.transport import dropped
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,15 @@ class Upkeep:
                 # One row that cannot be closed must not keep the others open; it is tried again later.
                 log.exception("row not closed", extra={"job_id": job_id})
                 continue
-            await self._engine.lanes.closed(job_id)
+            await reach("after_result", job_id)
+            await self._engine.lanes.settled("closing", job_id)
+
+    async def check_strays(self) -> None:
+        """Cancel runs that carry the id of a job whose own run is another: somebody pays for them, nobody wants them."""
+        for member in await self._engine.lanes.overdue("strays"):
+            job_id, _, run_id = member.partition(" ")
+            if await cancel_if_stray(self._engine, job_id, run_id):
+                await self._engine.lanes.settled("strays", member)
 
     async def count_rejected(self) -> None:
         """Add what this process refused from the broker since last time to the count operators see."""

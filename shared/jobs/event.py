@@ -1,6 +1,7 @@
 """What does a frontend hear? One event per fact about a job, complete in itself: no database is needed to answer.
 
-Published as `docs/schemas/event.json`. Readers ignore fields they do not know: a newer worker may send more.
+Published as `docs/schemas/event.json`. Readers ignore fields they do not know and take words they do not know as words: a
+newer worker may send more.
 The stream entry has the fields `type`, `job_id`, `seq` and `data`; `data` is this model as JSON and is composed in
 `shared/lua/prelude.lua`, in the script that moves the job.
 """
@@ -52,7 +53,7 @@ class Output(_Open):
     """One file or text a run made."""
 
     key: str = Field(description="`node:group:n`; the same output has the same key whenever the run is read.")
-    kind: OutputKind
+    kind: OutputKind | str
     url: str | None = None
     url_expires_at: datetime | None = Field(None, description="None: the address does not expire.")
     filename: str | None = None
@@ -94,7 +95,7 @@ class Result(_Open):
 class JobError(_Open):
     """Why a job did not succeed."""
 
-    code: ErrorCode
+    code: ErrorCode | str
     message: str = Field(description="For operators.")
     user_message: str = Field(description="Fits a chat window.")
     retryable: bool = Field(False, description="Asking again may succeed.")
@@ -128,7 +129,7 @@ class Event(_Open):
     """A fact about a job."""
 
     schema_: str = Field(SCHEMA, alias="schema")
-    type: EventType
+    type: EventType | str
     job_id: str
     seq: int = Field(description="1 for the first event of a job, then without gaps; (job_id, seq) names an event.")
     at: datetime

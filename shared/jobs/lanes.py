@@ -58,15 +58,19 @@ class Lanes:
         return None if ahead < 0 else ahead
 
     async def overdue(
-        self, which: Literal["starting", "expiring", "closing"], *, most: int = 100, again_seconds: float = HOLD_SECONDS
+        self,
+        which: Literal["starting", "expiring", "closing", "strays"],
+        *,
+        most: int = 100,
+        again_seconds: float = HOLD_SECONDS,
     ) -> list[str]:
         """Take what has waited too long; it is handed out again after `again_seconds` unless it was repaired."""
         ids: list[str] = await self._db.run("overdue", which, most, round(again_seconds * 1000))
         return ids
 
-    async def closed(self, job_id: str) -> None:
-        """The job's Celery row is closed; it need not be handed out again."""
+    async def settled(self, which: Literal["closing", "strays"], member: str) -> None:
+        """It is repaired, and need not be handed out again."""
         try:
-            await self._db.redis.zrem(self._db.keys.closing, job_id)
+            await self._db.redis.zrem(f"{self._db.keys.prefix}{which}", member)
         except REDIS_AWAY as error:
             raise self._db.away(error) from error

@@ -36,6 +36,8 @@ class Job:
     looks: int = 0
     #: Until when the run of an unanswered submit may still appear.
     undecided_until: int | None = None
+    #: The run a hint named before any answer did; not believed until it was read.
+    hinted_run: str = ""
     #: When a run that ended well was first seen without outputs.
     no_outputs_at: int | None = None
     run_id: str | None = None
@@ -73,6 +75,7 @@ class Job:
             final_at=stamp("final_at"),
             cancel_requested_at=stamp("cancel_requested_at"),
             undecided_until=stamp("undecided_until"),
+            hinted_run=fields.get("hinted_run", ""),
             no_outputs_at=stamp("no_outputs_at"),
             attempt=int(fields.get("attempt") or 0),
             looks=int(fields.get("looks") or 0),

@@ -152,10 +152,14 @@ class JobStore:
         word, _ = await self._db.run("progress", job_id, fraction, progress.model_dump_json())
         return bool(word == "announced")
 
-    async def nudge(self, job_id: str, *, cancel: bool = False) -> str:
-        """Have the run looked at now. Answers `nudged`, `noted` (no run yet), `final` or `missing`."""
-        word, _ = await self._db.run("nudge", job_id, "1" if cancel else "0")
-        return str(word)
+    async def nudge(
+        self, job_id: str, *, cancel: bool = False, run_id: str = ""
+    ) -> Literal["nudged", "noted", "final", "missing"]:
+        """Have the run looked at now; `run_id` is the one a hint named. Answers `nudged`, `noted` (no run yet), `final`
+        or `missing`."""
+        reply: tuple[Literal["nudged", "noted", "final", "missing"], str]
+        reply = await self._db.run("nudge", job_id, "1" if cancel else "0", run_id)
+        return reply[0]
 
     async def cancel(self, job_id: str) -> str:
         """Ask for a job's end. A waiting job is final at once; otherwise the next look cancels its run.

@@ -3,19 +3,36 @@
 -- ARGV[1]  prefix
 -- ARGV[2]  job id
 -- ARGV[3]  cancel             "1" also notes that cancellation was asked for
+-- ARGV[4]  run id             the run a hint named, "" when it named none
 --
 -- Replies  {"nudged", state} | {"noted", state} (no run yet; the note waits for it) | {"final", state} | {"missing", ""}
 -- Clock    Redis TIME.
--- Cost     O(log runs). Idempotent: only ever moves a look forward.
+-- Cost     O(log runs). Idempotent: only ever moves a look forward. What a hint says is believed by nobody before a look
+--          has confirmed it: a run it names is looked at first when an unanswered submit is settled, and a run it
+--          names beside the job's own goes to the strays.
 
-local id = ARGV[2]
+local id, hinted = ARGV[2], ARGV[4] or ''
 local job = key('job', id)
 local h = redis.call('HMGET', job, 'state', 'workflow_id', 'run_id')
-if not h[1] then return {'missing', ''} end
-if FINAL[h[1]] then return {'final', h[1]} end
+local state, run = h[1], h[3]
+if not state then return {'missing', ''} end
 local now = now_ms()
+if hinted ~= '' and (run and run ~= hinted or FINAL[state] and not run) then
+  redis.call('ZADD', key('strays'), 'NX', int(now), id .. ' ' .. hinted)
+end
+if FINAL[state] then return {'final', state} end
 if ARGV[3] == '1' then redis.call('HSETNX', job, 'cancel_requested_at', int(now)) end
-if not h[3] then return {'noted', h[1]} end
-redis.call('ZADD', key('inflight', h[2]), 'XX', 'LT', int(now), id .. ' ' .. h[3])
+if not run then
+  if hinted ~= '' then
+    redis.call('HSET', job, 'hinted_run', hinted)
+    if state == 'submitting' then
+      -- Whoever holds it only waits for an answer, or to search again: searching beside it is safe, and sooner.
+      redis.call('HDEL', job, 'holder')
+      redis.call('ZADD', key('starting'), 'XX', int(now), id)
+    end
+  end
+  return {'noted', state}
+end
+redis.call('ZADD', key('inflight', h[2]), 'XX', 'LT', int(now), id .. ' ' .. run)
 redis.call('ZADD', key('due'), 'LT', int(now), h[2])
-return {'nudged', h[1]}
+return {'nudged', state}

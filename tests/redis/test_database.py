@@ -96,7 +96,7 @@ async def test_redis_away_is_unavailable_and_over_when_it_is_back(server: RedisS
         with pytest.raises(Unavailable, match=r"Redis.* is away"):
             await DueSet(database, "me").in_flight("wf")
         with pytest.raises(Unavailable, match=r"Redis.* is away"):
-            await Lanes(database, Settings()).closed(job_id)
+            await Lanes(database, Settings()).settled("closing", job_id)
         with pytest.raises(Unavailable, match=r"Redis.* is away"):
             await database.now_ms()
 

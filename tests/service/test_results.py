@@ -258,7 +258,7 @@ async def test_only_the_poison_dies(database: Database) -> None:
     ("data", "reason"),
     [
         ("{", "Invalid JSON"),
-        (event_json("a", 1, type="job.exploded"), "type: "),
+        (event_json("a", 1, state="exploded"), "state: "),
         ('{"schema": "conveyor.event/1"}', "job_id: Field required"),
     ],
 )

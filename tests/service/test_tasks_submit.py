@@ -259,12 +259,11 @@ async def test_a_429_halves_the_rate(bench: Bench, api: Api) -> None:
 
 
 async def test_nobody_listening_sends_the_job_back(bench: Bench) -> None:
-    """Connection refused: certainly no run was made, so the job goes back to its lane and the API is left alone."""
+    """Connection refused: certainly no run was made, so the job goes back to its lane."""
     away = bench.another(api_url=f"http://127.0.0.1:{free_port()}/api")
     job = await away.submit()
     assert (job.state, job.undecided_until) == (JobState.QUEUED, None)
     assert await away.in_lane() == [job.id]
-    assert await away.closed_for() > 0.5
 
 
 async def test_an_absent_api_is_not_hammered(bench: Bench) -> None:

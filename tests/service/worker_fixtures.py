@@ -222,6 +222,7 @@ class Bench:
         bucket = TokenBucket(database, settings)
         name = f"test@host#{id(self):x}"
         self.engine = Engine(
+            hostname=name,
             name=name,
             settings=settings,
             database=database,
