@@ -1,0 +1,204 @@
+"""What the documents say is so: their links lead somewhere, their commands exist, their tables and pictures are the code's."""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer
+from pydantic import SecretStr
+
+from producers.cli.app import app
+from shared import settings as settings_module
+from shared.jobs.states import MOVES
+from shared.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+PATH_IN_TEXT = re.compile(r"`((?:shared|tasks|workers|producers|simulator|tests|docs|bench)/[\w./-]+)`")
+ARROW = re.compile(r"^\s*(\w+) --> (\w+) : ([A-Z])$", re.MULTILINE)
+
+
+def name(path: Path) -> str:
+    """A document as test ids show it."""
+    return str(path.relative_to(ROOT))
+
+
+def every_document() -> Any:
+    """Run a test for each document."""
+    return pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+
+
+def anchor(heading: str) -> str:
+    """What a heading is linked by."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def code_lines(text: str) -> Iterator[str]:
+    """The lines of code blocks, fenced or indented."""
+    fenced = False
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            yield line.strip()
+
+
+# -- links, paths, commands -------------------------------------------------------------------------------------------
+
+
+@every_document()
+def test_links_lead_somewhere(path: Path) -> None:
+    """Every relative link names a file that exists and, after a `#`, a heading in it."""
+    for target in LINK.findall(path.read_text()):
+        if target.startswith(("http:", "https:")):
+            continue
+        file, _, heading = target.partition("#")
+        found = (path.parent / file).resolve() if file else path
+        assert found.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
+            assert heading in [anchor(one) for one in headings], target
+
+
+@every_document()
+def test_files_that_are_named_exist(path: Path) -> None:
+    """A file or folder of ours in code quotes is there."""
+    for file in PATH_IN_TEXT.findall(path.read_text()):
+        assert (ROOT / file).exists(), file
+
+
+@every_document()
+def test_commands_exist(path: Path) -> None:
+    """`make` targets and `conveyor` commands, with their options, are those of the Makefile and the command line."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
+    text = path.read_text()
+    quoted = re.findall(r"`((?:make|conveyor|\.venv/bin/conveyor) [^`]+)`", text)
+    for line in [*code_lines(text), *quoted]:
+        for word in re.findall(r"(?:^|\$ |&& )make ([a-z-]+)", line):
+            assert word in targets, line
+        # Not after `install`: there it is the package.
+        for command, rest in re.findall(r"(?:^|\$ |/|worker )conveyor ([a-z]+)(.*)", line):
+            assert command in commands, line
+            options = {option for parameter in commands[command].params for option in parameter.opts}
+            assert set(re.findall(r"(?<=\s)--[a-z-]+", rest.partition("#")[0])) <= options | {"--help"}, line
+
+
+@every_document()
+def test_no_path_of_a_machine(path: Path) -> None:
+    """A document is about the project, not about the machine it was written on."""
+    assert not re.search(r"(?<![\w.])/(work|home|Users|root|tmp/\w)\b", path.read_text())
+
+
+# -- the lifecycle ----------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_of_a_jobs_life_is_the_table_of_moves() -> None:
+    """The arrows of docs/job-lifecycle.md are MOVES: none is missing, none is too many."""
+    arrows = ARROW.findall((ROOT / "docs/job-lifecycle.md").read_text())
+
+    drawn = {(one, to) for one, to, _ in arrows}
+
+    assert drawn == {(one.value, to.value) for one, targets in MOVES.items() for to in targets}
+
+
+def test_every_arrow_is_explained_under_its_letter() -> None:
+    """Each arrow has a letter of its own, and the list under the picture explains it with the same two states."""
+    text = (ROOT / "docs/job-lifecycle.md").read_text()
+    arrows = {letter: (one, to) for one, to, letter in ARROW.findall(text)}
+
+    explained = {
+        letter: (one, to)
+        for letter, one, to in re.findall(r"^\* \*\*([A-Z])\*\* `(\w+)` → `(\w+)`", text, re.MULTILINE)
+    }
+
+    assert len(arrows) == len(ARROW.findall(text))
+    assert explained == arrows
+
+
+# -- the tour ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_tour_names_files_of_about_the_length_it_says() -> None:
+    """docs/reading-the-code.md promises an evening: a file that has grown by half is no longer what it promised."""
+    stops = re.findall(
+        r"^\d+\. \*\*`([\w./]+)`\*\*, (\d+) lines", (ROOT / "docs/reading-the-code.md").read_text(), re.MULTILINE
+    )
+
+    assert len(stops) >= 10
+    for file, lines in stops:
+        really = len((ROOT / file).read_text().splitlines())
+        assert abs(really - int(lines)) <= max(20, int(lines) / 2), f"{file} has {really} lines"
+
+
+# -- the settings -----------------------------------------------------------------------------------------------------
+
+
+def meanings() -> dict[str, str]:
+    """The docstring below each field of Settings, in one line."""
+    body = next(
+        node for node in ast.parse(inspect.getsource(settings_module)).body if isinstance(node, ast.ClassDef)
+    ).body
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
+def allowed(annotation: Any, metadata: list[Any]) -> str:
+    """What may stand in the variable, in words."""
+    if bounds := [
+        f"{sign} {getattr(bound, mark):,}"
+        for bound in metadata
+        for mark, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+        if hasattr(bound, mark)
+    ]:
+        return f"{'whole number' if annotation is int else 'number'} {', '.join(bounds)}"
+    if words := [word for word in get_args(annotation) if isinstance(word, str)]:
+        return ", ".join(f"`{word}`" for word in words)
+    return "secret" if SecretStr in (annotation, *get_args(annotation)) else "text"
+
+
+def settings_table() -> list[str]:
+    """The rows of docs/configuration.md, as they follow from Settings."""
+    rows = []
+    for field, info in Settings.model_fields.items():
+        default = "" if info.default in (None, "", []) else f"`{info.default}`"
+        rows.append(f"| `{info.alias}` | {default} | {allowed(info.annotation, info.metadata)} | {meanings()[field]} |")
+    return rows
+
+
+def test_the_table_of_settings_is_the_settings() -> None:
+    """docs/configuration.md has a row for each setting, with its default, its bounds and its meaning, and no other."""
+    text = (ROOT / "docs/configuration.md").read_text()
+
+    rows = [line for line in text.splitlines() if re.match(r"\| `[A-Z_]+` \|", line)]
+
+    assert rows == settings_table()
+
+
+# -- the examples -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "block", re.findall(r"```python\n(.*?)```", (ROOT / "docs/guides/consume-results.md").read_text(), re.DOTALL)
+)
+def test_the_python_of_the_guide_uses_names_that_exist(block: str) -> None:
+    """The example compiles, and what it imports and takes from it is there. (That it works was tried by hand.)"""
+    names: dict[str, Any] = {}
+
+    exec(block.replace("asyncio.run(main())", ""), names)
+
+    assert callable(names.get("main") or names.get("ask"))
