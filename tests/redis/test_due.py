@@ -248,3 +248,43 @@ async def test_a_thousand_due_workflows_are_claimed_once_each(database: Database
 
     assert sorted(claimed) == sorted(f"w{n}" for n in range(1000))
     assert (await DueSet(database, "late").claim(40))[0] == []
+
+
+async def test_a_hint_that_names_another_run_is_kept_as_a_stray(database: Database, clock: Clock) -> None:
+    """A run beside the job's own may be paid for and belongs to nobody: it is noted once, to be checked now."""
+    member = await run_of(database, delay_ms=60_000)
+    job_id, own = member.split(" ")
+    for run_id in ("other", own, ""):
+        assert (await database.run("nudge", job_id, "0", run_id))[0] == "nudged"
+    await clock.advance(5)
+    await database.run("nudge", job_id, "0", "other")
+
+    sight = await look_at(database)
+
+    assert sight.sets["strays"] == {f"{job_id} other": clock.now_ms - 5_000}
+    assert sight.sets["inflight:wf"] == {member: clock.now_ms - 5_000}
+
+
+async def test_a_hint_for_an_unanswered_submit_wakes_rescue(database: Database, clock: Clock) -> None:
+    """The answer of a submit was lost and a webhook names its run: rescue comes at once and finds the name."""
+    job_id = await put(database)
+    await take(database)
+    await database.run("hold", job_id, "worker", 15_000)
+    await move(database, job_id, "queued", "submitting")
+
+    assert await database.run("nudge", job_id, "0", "run-9") == ["noted", "submitting"]
+
+    sight = await look_at(database)
+    assert sight.jobs[job_id]["hinted_run"] == "run-9"
+    assert sight.sets["starting"] == {job_id: clock.now_ms}
+    assert await database.run("hold", job_id, "rescue", 15_000) == ["held", "submitting"]
+
+
+async def test_a_hint_for_a_job_that_ended_without_a_run_is_a_stray(database: Database, clock: Clock) -> None:
+    """The job was given up while submitting, and its run turns up later: somebody has to cancel it."""
+    job_id = await put(database)
+    await move(database, job_id, "queued", "cancelled")
+
+    assert await database.run("nudge", job_id, "0", "late") == ["final", "cancelled"]
+
+    assert list((await look_at(database)).sets["strays"]) == [f"{job_id} late"]
