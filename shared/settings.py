@@ -70,17 +70,22 @@ class Settings(BaseModel):
         Raises `MissingSetting` that names every wrong or unknown variable, never a value.
         """
         environ = os.environ if environ is None else environ
-        names = {field.alias for field in cls.model_fields.values()}
+        names = cls.names()
         unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in names)
         if unknown:
             raise MissingSetting(
                 f"Unknown setting {', '.join(unknown)}.", check="the spelling; `.env.example` lists every setting."
             )
         try:
-            return cls.model_validate({name: environ[name] for name in names if name and environ.get(name)})
+            return cls.model_validate({name: environ[name] for name in names if environ.get(name)})
         except ValidationError as error:
             wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
             raise MissingSetting(f"Wrong setting {wrong}.", check="`.env.example` for what is allowed.") from None
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """The environment variables we read."""
+        return frozenset(field.alias for field in cls.model_fields.values() if field.alias)
 
     def require_api_key(self) -> str:
         """The API key, or `MissingSetting` that says where to get one."""

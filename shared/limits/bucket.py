@@ -114,6 +114,8 @@ class TokenBucket:
         except RateLimited as error:
             with self._quietly():
                 await self.push_back(error.retry_after_seconds or NO_RETRY_AFTER_SECONDS, slow_down=True)
+                if failures:
+                    await self._report("answered")
             raise
         except (Unavailable, Undecided):
             with self._quietly():

@@ -33,6 +33,8 @@ if not run then
   end
   return {'noted', state}
 end
+-- A look that is under way may have asked before the news: it must not put the next one off (settle_look.lua).
+if redis.call('HEXISTS', key('looking'), h[2]) == 1 then redis.call('HSET', job, 'hinted', '1') end
 redis.call('ZADD', key('inflight', h[2]), 'XX', 'LT', int(now), id .. ' ' .. run)
 redis.call('ZADD', key('due'), 'LT', int(now), h[2])
 return {'nudged', state}

@@ -8,12 +8,14 @@
 -- Replies  ms until the workflow is due again (-1: it has no runs in flight)
 -- Clock    Redis TIME.
 -- Cost     O(runs looked at * log runs). A run that became final meanwhile stays out (ZADD XX). An owner whose lease
---          went to another still records what it saw, but does not end the other's lease.
+--          went to another still records what it saw, but does not end the other's lease. A run that was nudged during
+--          the look is due again at once.
 
 local workflow = ARGV[2]
 local now = now_ms()
 for member, delay in pairs(cjson.decode(ARGV[4])) do
   local job = key('job', string.match(member, '^%S+'))
+  if redis.call('HDEL', job, 'hinted') == 1 then delay = 0 end
   if redis.call('ZADD', key('inflight', workflow), 'XX', 'CH', int(now + delay), member) == 1 then
     redis.call('HINCRBY', job, 'looks', 1)
   end

@@ -28,6 +28,8 @@ class Model:
     members: dict[str, str] = field(default_factory=dict)
     #: Workflow -> (owner, until ms). An old lease stays until somebody claims, settles or the last run ends.
     leases: dict[str, tuple[str, int]] = field(default_factory=dict)
+    #: Jobs with news since somebody began to look: that look must not put the next one off.
+    hinted: set[str] = field(default_factory=set)
 
     def due(self, workflow: str) -> int | None:
         """When to look at a workflow next."""
@@ -84,6 +86,8 @@ class Looks(RuleBasedStateMachine):
         assert self.on(self.db.run("nudge", job_id, "1" if cancel else "0"))[0] == "nudged"
         runs = self.model.runs[workflow]
         runs[job_id] = min(runs[job_id], self.on.clock.now_ms)
+        if workflow in self.model.leases:
+            self.model.hinted.add(job_id)
 
     @rule(owner=owners, most=st.integers(1, 3))
     def claim(self, owner: str, most: int) -> None:
@@ -110,7 +114,8 @@ class Looks(RuleBasedStateMachine):
         )
 
         for job_id in looked:
-            model.runs[workflow][job_id] = now + delay
+            model.runs[workflow][job_id] = now if job_id in model.hinted else now + delay
+            model.hinted.discard(job_id)
         if model.leases.get(workflow, ("", 0))[0] == owner:
             del model.leases[workflow]
         due = model.due(workflow)
