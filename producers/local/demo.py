@@ -124,7 +124,7 @@ class _Demo:
         real = bool(os.environ.get("COMFY_DEPLOY_API_KEY"))
         self.console.print("Starting Redis, the API and two workers …" if not real else "Starting two workers …")
         async with Stack(FOLDER / "run", workers=2, speed=SPEED, seed=self.seed) as stack:
-            settings = Settings.from_env({k: v for k, v in stack.env.items() if k in _names()})
+            settings = Settings.from_env({k: v for k, v in stack.env.items() if k in Settings.names()})
             async with Producer(settings) as producer, httpx.AsyncClient(timeout=60) as http:
                 self.began = time.time()
                 consumers = [asyncio.create_task(self._consume(name, settings, http)) for name in USERS]
@@ -300,7 +300,3 @@ def _bar(job: Watched) -> Text:
 
 def _here(path: Path) -> str:
     return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}/"
-
-
-def _names() -> set[str]:
-    return {field.alias for field in Settings.model_fields.values() if field.alias}

@@ -29,6 +29,8 @@ class Stack:
     #: How many times faster than life simulated runs are.
     speed: float = 1.0
     seed: int = 1
+    #: A key for an API that is started elsewhere; with it, no simulator is.
+    api_key: str = ""
     #: 0 takes any free port.
     simulator_port: int = 0
     #: Settings for the workers, beside those of this process's environment.
@@ -46,7 +48,9 @@ class Stack:
             if not os.environ.get("REDIS_URL"):
                 redis = await self._exit.enter_async_context(RedisServer(self.folder / "redis"))
                 self.env["REDIS_URL"] = redis.url
-            if not os.environ.get("COMFY_DEPLOY_API_KEY"):
+            if self.api_key:
+                self.env["COMFY_DEPLOY_API_KEY"] = self.api_key
+            elif not os.environ.get("COMFY_DEPLOY_API_KEY"):
                 await self._start_simulator()
             await asyncio.gather(*(self.start_worker(f"w{n}") for n in range(1, self.workers + 1)))
         except BaseException:

@@ -47,7 +47,9 @@ async def _stay_up(console: Console) -> None:
         for name in ("REDIS_URL", "COMFY_DEPLOY_API_URL", "COMFY_DEPLOY_API_KEY"):
             if stack.simulator_url or name == "REDIS_URL":
                 console.print(f"  export {name}={stack.env[name]}", highlight=False)
-        console.print("  .venv/bin/conveyor enqueue --workflow 'SDXL Portrait' --input prompt='a fox' --wait", highlight=False)
+        console.print(
+            "  .venv/bin/conveyor enqueue --workflow 'SDXL Portrait' --input prompt='a fox' --wait", highlight=False
+        )
         console.print("\nCtrl-C stops everything.")
         with contextlib.suppress(asyncio.CancelledError):
             await stop.wait()
