@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check fmt schemas clean
+.PHONY: help demo up test chaos check fmt schemas clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,11 @@ up: .venv/.installed  ## stay up locally: Redis, simulator, workers, Flower
 
 test: .venv/.installed  ## all tests, with a real Redis and real workers
 	$(BIN)/python -m pytest $(ARGS)
+
+SECONDS ?= 120
+SEED ?= 1
+chaos: .venv/.installed  ## break things for SECONDS=120 by the plan of SEED=1, then count (ARGS="--intensity 2")
+	$(BIN)/python -m bench.chaos --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 check: .venv/.installed  ## ruff, mypy, import contracts
 	ruff format --check .
