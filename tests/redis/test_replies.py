@@ -413,6 +413,81 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return (word, await db.redis.xlen(db.keys.dead("web"))), (["lost", ""], 0)
 
 
+async def bury(db: Database, group: str = "g") -> list[tuple[str, str]]:
+    """Give up on both events of a job; answers (entry, dead letter) of each."""
+    entries = await handed(db)
+    return [(entry, (await db.run("dead_letter", "web", group, "a", entry, "too large"))[1]) for entry in entries]
+
+
+async def replay(db: Database, *letters: str) -> Any:
+    """Replay these letters of one job."""
+    return await db.run("replay", "web", 1000, *letters)
+
+
+@reply("replay", "pending")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    (first, one), (second, two) = await bury(db)
+    replies = await replay(db, one, two)
+    pending = await db.redis.xpending_range(db.keys.results("web"), "g", "-", "+", 9, idle=1000)
+    held = [(entry["message_id"], entry["consumer"], entry["times_delivered"]) for entry in pending]
+    return (
+        (replies, held, await db.redis.xlen(db.keys.dead("web"))),
+        ([["pending", first], ["pending", second]], [(first, "a", 0), (second, "a", 0)], 0),
+    )
+
+
+@reply("replay", "copied")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    # Given the first of two events has been trimmed
+    stream = db.keys.results("web")
+    (first, one), (_second, two) = await bury(db)
+    before = await db.redis.xrange(stream)
+    await db.redis.xdel(stream, first)
+    # Then both are copied to the end as they were, in their order
+    replies = await replay(db, one, two)
+    copies = (await db.redis.xrange(stream))[1:]
+    return (
+        (replies, [fields for _, fields in copies]),
+        ([["copied", entry] for entry, _ in copies], [fields for _, fields in before]),
+    )
+
+
+@reply("replay", "copied once for two groups")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    stream = db.keys.results("web")
+    (first, one), _second = await bury(db)
+    [(_, letter)] = await db.redis.xrange(db.keys.dead("web"), one, one)
+    await db.redis.xgroup_create(stream, "h", id="0")
+    other = str(await db.redis.xadd(db.keys.dead("web"), letter | {"group": "h"}))
+    await db.redis.xdel(stream, first)
+    replies = await replay(db, one, other)
+    [_, (copy, _)] = await db.redis.xrange(stream)
+    return replies, [["copied", copy]] * 2
+
+
+@reply("replay", "gone")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    (_first, one), _second = await bury(db)
+    await replay(db, one)
+    return await replay(db, one), [["gone", ""]]
+
+
+@reply("replay", "no group")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    (_first, one), _second = await bury(db)
+    await db.redis.xgroup_destroy(db.keys.results("web"), "g")
+    return (await replay(db, one), await db.redis.xlen(db.keys.dead("web"))), ([["no group", "g"]], 2)
+
+
+@reply("replay", "empty")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    # Given an entry that was trimmed before it was buried
+    first, _second = await handed(db)
+    await db.redis.xdel(db.keys.results("web"), first)
+    _, letter = await db.run("dead_letter", "web", "g", "a", first, "too large")
+    return (await replay(db, letter), await db.redis.xlen(db.keys.dead("web"))), ([["empty", first]], 1)
+
+
 @reply("hand_again", "held")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     first, _second = await handed(db)
