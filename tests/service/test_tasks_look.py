@@ -469,9 +469,14 @@ async def test_a_look_that_fails_never_fails_a_job(bench: Bench, api: Api, kind:
     assert {(await bench.job(job.id)).state for job in jobs} == {JobState.SUBMITTED}
     assert await bench.in_flight() == {job.id for job in jobs}
     await api.configure(faults=[])
-    await bench.open_bucket()
-    await bench.look_at_all()
-    assert {(await bench.job(job.id)).state for job in jobs} == {JobState.SUCCEEDED}
+
+    async def over() -> bool:
+        await bench.open_bucket()
+        await bench.look_at_all()
+        return {(await bench.job(job.id)).state for job in jobs} == {JobState.SUCCEEDED}
+
+    # A look may meet a connection that the API cut after its last answer.
+    await until(over)
 
 
 async def test_an_answer_without_sense_fails_no_job(bench: Bench, api: Api) -> None:
@@ -720,7 +725,7 @@ async def test_a_429_for_a_cancel_closes_the_bucket(bench: Bench, api: Api) -> N
 
 
 async def test_an_outage_fails_nothing_and_hammers_nobody(bench: Bench, api: Api) -> None:
-    """The API answers 502 for three seconds: no job fails, calls stay few, and all goes on by itself afterwards."""
+    """The API answers 502 for two seconds: no job fails, calls stay few, and all goes on by itself afterwards."""
     jobs = [*await bench.submit_all(6), *[await bench.submit(user=f"p{n}", deployment_id=PACK) for n in range(4)]]
     waiting = [await bench.enqueue(user=f"w{n}") for n in range(5)]
     for job in jobs:
@@ -730,7 +735,7 @@ async def test_an_outage_fails_nothing_and_hammers_nobody(bench: Bench, api: Api
     ticker = asyncio.create_task(Ticker(bench.engine).run())
     submits = asyncio.create_task(_carry_out(bench))
     try:
-        await asyncio.sleep(3)
+        await asyncio.sleep(2)
         while_down = await api.calls()
         known = await bench.engine.store.find([*(job.id for job in jobs), *waiting])
         assert not any(job.final for job in known)
@@ -748,7 +753,7 @@ async def test_an_outage_fails_nothing_and_hammers_nobody(bench: Bench, api: Api
         submits.cancel()
         await asyncio.gather(submits, return_exceptions=True)
     # At the first moment everything under way may ask once; then about one call a second.
-    assert while_down <= 15 + 3 * 3
+    assert while_down <= 15 + 2 * 3
     assert (await api.stats())["double_submits_count"] == 0
 
 

@@ -27,6 +27,7 @@ from shared.jobs.event import Event
 from shared.jobs.lanes import Lanes
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT, JobRequest
+from shared.jobs.states import JobState
 from shared.jobs.store import JobStore
 from shared.limits.bucket import TokenBucket
 from shared.settings import Settings
@@ -280,6 +281,18 @@ class Bench:
         await submit_job(self.engine, job_id)
         return await self.job(job_id)
 
+    async def settled(self, job_id: str) -> Job:
+        """Rescue until the job is no longer undecided: a search may itself meet a connection the API has just cut."""
+
+        async def decided() -> Job | None:
+            await self.open_bucket()
+            job = await self.again(job_id)
+            return None if job.state is JobState.SUBMITTING else job
+
+        job = await until(decided, what="the submit is decided")
+        assert job is not None
+        return job
+
     async def end_hold(self, job_id: str) -> None:
         """The holder has been silent long enough."""
         keys = self.database.keys
@@ -366,7 +379,8 @@ def simulator() -> Iterator[str]:
 @pytest.fixture
 async def api(simulator: str) -> AsyncIterator[Api]:
     """The simulator on a calm day, empty; its GPU workers do nothing until `autopilot` is switched on."""
-    headers = {"Authorization": "Bearer sim-key"}
+    # A closed connection answers at once; on a kept one the kernel holds back the second half of an answer for 40 ms.
+    headers = {"Authorization": "Bearer sim-key", "Connection": "close"}
     async with httpx.AsyncClient(base_url=simulator, headers=headers, timeout=10, trust_env=False) as http:
         api = Api(simulator, http)
         await api.configure(scenario="calm", autopilot=False)
