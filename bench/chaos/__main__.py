@@ -15,6 +15,7 @@ more than once. Raise --intensity until something breaks.
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -71,6 +72,8 @@ def main() -> int:
     """Run, and answer the exit code: 0 every promise kept, 1 one broken, 3 could not start, 130 interrupted."""
     options, only_plan = _options()
     console = Console(highlight=False)
+    # That a process ended is no news here.
+    logging.getLogger("producers.local").setLevel(logging.ERROR)
     if only_plan:
         for fault in make_plan(options.seed, options.seconds, options.intensity, power_loss=options.power_loss):
             console.print(str(fault))

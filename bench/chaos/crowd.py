@@ -58,8 +58,8 @@ def make_asks(seed: int, seconds: float, per_second: float) -> list[Ask]:
                 "run_timeout_seconds": RUN_TIMEOUT_SECONDS,
                 "progress": dice.random() < 0.4,
             }
-            again = dice.uniform(0, 10) if dice.random() < REPEATED else None
-            cancel = dice.uniform(0, 6) if dice.random() < CANCELLED else None
+            again = dice.uniform(0, 5) if dice.random() < REPEATED else None
+            cancel = dice.uniform(0, 5) if dice.random() < CANCELLED else None
             asks.append(Ask(at, request, again, cancel))
         at += dice.expovariate(per_second / 1.22)  # bursts bring 1.22 jobs an ask on average
     return asks

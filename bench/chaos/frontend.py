@@ -1,4 +1,5 @@
-"""A frontend that only writes down what it was handed: one line of JSON an event, then the acknowledgement.
+"""A frontend that only writes down what it was handed: one line of JSON an event, a moment for the "chat platform", then
+the acknowledgement.
 
     python -m bench.chaos.frontend telegram tg-1 deliveries.jsonl
 
@@ -8,6 +9,7 @@ A program of its own, so that it can be killed at any moment; what it wrote befo
 import asyncio
 import json
 import os
+import random
 import sys
 import time
 from pathlib import Path
@@ -39,6 +41,8 @@ async def deliver(frontend: str, name: str, path: Path) -> None:
                     "deliveries": delivery.deliveries,
                 }
                 file.write(json.dumps(line).encode() + b"\n")
+                # Killed in here, it has delivered and not acknowledged: the event comes again.
+                await asyncio.sleep(random.uniform(0, 0.1))
                 await delivery.ack()
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 #: Time for the first jobs to get going, and for the last fault to bite before the end.
 LEAD_IN_SECONDS, LEAD_OUT_SECONDS = 5.0, 3.0
-#: Between two cards at intensity 1.
-GAP_SECONDS = 3.2
+#: Between two cards at intensity 1; a short run has more of them in less time.
+GAP_SECONDS, SHORT_GAP_SECONDS = 3.2, 1.2
 #: No probability is raised above this: an API that never answers is the outage's business.
 HIGHEST_PROBABILITY = 0.9
 #: Runs shorter than this leave out the cards that need a minute to heal.
@@ -110,7 +110,10 @@ def make_plan(seed: int, seconds: float, intensity: float = 1.0, *, power_loss: 
     cards = [card for card in DECK for _ in range(card.copies) if seconds >= SHORT_SECONDS or not card.slow]
     plan: list[Fault] = []
     deck: list[Card] = []
-    at, gap = min(LEAD_IN_SECONDS, seconds / 6), GAP_SECONDS / intensity
+    at, gap = (
+        min(LEAD_IN_SECONDS, seconds / 6),
+        (GAP_SECONDS if seconds >= SHORT_SECONDS else SHORT_GAP_SECONDS) / intensity,
+    )
     while at < seconds - LEAD_OUT_SECONDS:
         if not deck:
             deck = cards.copy()
