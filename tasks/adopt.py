@@ -94,12 +94,14 @@ async def cancel_if_stray(engine: Engine, job_id: str, run_id: str) -> bool:
     try:
         async with engine.bucket.call("look"):
             run = await engine.client.runs.get(run_id)
-        own = (await engine.store.get(job_id)).run_id
+        job = await engine.store.get(job_id)
     except (RunNotFound, JobNotFound):
         return True
-    if run.is_final or own == run_id or run.workflow_inputs.get(REFERENCE_INPUT) != job_id:
+    if run.is_final or job.run_id == run_id or run.workflow_inputs.get(REFERENCE_INPUT) != job_id:
         return True
-    log.warning("stray run cancelled", extra={"job_id": job_id, "run_id": run_id, "own": own})
+    if job.run_id is None and not job.final:
+        return False  # it may still become the job's own
+    log.warning("stray run cancelled", extra={"job_id": job_id, "run_id": run_id, "own": job.run_id})
     return await cancel_run(engine, run_id)
 
 

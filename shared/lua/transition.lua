@@ -20,8 +20,9 @@
 
 local id, to, delay = ARGV[2], ARGV[4], tonumber(ARGV[7])
 local job = key('job', id)
-local h = redis.call('HMGET', job, 'state', 'user', 'pool', 'workflow_id', 'run_id', 'cancel_requested_at')
-local state, user, pool, workflow, run = h[1], h[2], h[3], h[4], h[5]
+local h = redis.call('HMGET', job, 'state', 'user', 'pool', 'workflow_id', 'run_id', 'cancel_requested_at',
+  'hinted_run')
+local state, user, pool, workflow, run, hinted = h[1], h[2], h[3], h[4], h[5], h[7]
 if not state then return {'missing', ''} end
 if FINAL[state] or not string.find(',' .. ARGV[3] .. ',', ',' .. state .. ',', 1, true) then
   return {'refused', state}
@@ -64,6 +65,11 @@ elseif FINAL[to] then
   end
   redis.call('ZADD', key('closing'), int(now), id)
   redis.call('PEXPIRE', job, delay)
+end
+
+-- A hint named a run, and it did not become the job's: it may carry the job's id and be paid for.
+if hinted and hinted ~= '' and hinted ~= run and (to == 'submitted' or FINAL[to] and not run) then
+  redis.call('ZADD', key('strays'), 'NX', int(now), id .. ' ' .. hinted)
 end
 
 local seq = redis.call('HGET', job, 'seq')
