@@ -27,7 +27,7 @@ class Keys:
         return f"{self.prefix}idem:{frontend}:{key}"
 
     def run(self, run_id: str) -> str:
-        """string: the job a run belongs to, as long as the job is kept."""
+        """string: the job a run belongs to, for a day from the submit."""
         return f"{self.prefix}run:{run_id}"
 
     # -- results ------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ class Settings(BaseModel):
     log_format: Literal["auto", "pretty", "json"] = Field("auto", alias="CONVEYOR_LOG_FORMAT")
     """`auto` is pretty on a terminal and JSON elsewhere."""
     flower_port: int = Field(5555, alias="FLOWER_PORT", ge=1, le=65_535)
-    """Where Flower listens, on loopback unless told otherwise on its command line."""
+    """Where Flower listens, on loopback unless `FLOWER_ADDRESS` says otherwise."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:

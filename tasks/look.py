@@ -31,8 +31,8 @@ LOOK_SECONDS = LEASE_SECONDS * 0.7
 #: Runs due this soon are asked about along with those that are due.
 TOGETHER_SECONDS = 0.5
 
-#: Reads of single runs in one look; more wait for the next, so that no look outlives its lease.
-MOST_READS = 50
+#: Reads of single runs in one look: as many as the budget lets through in half of it. More wait for the next look.
+LEAST_READS, MOST_READS = 20, 200
 
 #: What a listing may hold beside our own runs: other people's, and those that ended since the oldest of ours began.
 LISTED_AT_LEAST = 100
@@ -74,9 +74,12 @@ class _Look:
         #: Jobs that became final in this look.
         self.ended = 0
         self._asked: list[InFlight] = []
+        #: Redis's time when the look began, and ours: what lies between costs no round trip.
+        self._began_ms, self._began = 0, time.monotonic()
 
     async def carry_out(self) -> None:
-        now_ms, in_flight = await self.engine.due.in_flight(self.workflow_id)
+        self._began_ms, in_flight = await self.engine.due.in_flight(self.workflow_id)
+        now_ms, self._began = self._began_ms, time.monotonic()
         worth = [run for run in in_flight if run.look_at <= now_ms + TOGETHER_SECONDS * 1000]
         self._asked = worth
         listable = self.workflow_id and time.monotonic() >= self.engine.unlistable.get(self.workflow_id, 0.0)
@@ -84,6 +87,9 @@ class _Look:
             await self._look_at_all(now_ms, in_flight, worth)
         else:
             await self._read_each(worth, await self._jobs(worth))
+
+    def _now_ms(self) -> int:
+        return self._began_ms + round((time.monotonic() - self._began) * 1000)
 
     async def _look_at_all(self, now_ms: int, in_flight: list[InFlight], worth: list[InFlight]) -> None:
         """One listing for every run in flight; reads only for what a listing cannot tell."""
@@ -133,7 +139,8 @@ class _Look:
             if job := jobs.get(run.job_id):
                 await self._read(run, job)
 
-        results = await asyncio.gather(*(read(run) for run in runs[:MOST_READS]), return_exceptions=True)
+        most = min(MOST_READS, max(LEAST_READS, round(self.engine.settings.rate_per_second * LOOK_SECONDS / 2)))
+        results = await asyncio.gather(*(read(run) for run in runs[:most]), return_exceptions=True)
         for result in results:
             if isinstance(result, ConveyorError):
                 await self.put_off(result)
@@ -142,7 +149,7 @@ class _Look:
 
     async def _read(self, run: InFlight, job: Job) -> None:
         """Read one run; before that, end it when the user asked for it or its time is up."""
-        now_ms = await self.engine.database.now_ms()
+        now_ms = self._now_ms()
         too_late = now_ms >= reading.deadline_ms(job)
         if job.cancel_requested_at is not None or too_late:
             await cancel_run(self.engine, run.run_id)
@@ -165,7 +172,7 @@ class _Look:
 
     async def _apply(self, run: InFlight, job: Job, answer: Run | ListedRun) -> None:
         """Move the job to where its run is."""
-        now_ms = await self.engine.database.now_ms() if answer.is_final else 0
+        now_ms = self._now_ms()
         if ending := reading.ending_of(job, answer, now_ms):
             await self._end(run, job, ending)
             return

@@ -114,7 +114,6 @@ async def _submit(engine: Engine, job: Job) -> float | None:
     )
     if not moved:
         return None  # cancelled or expired while we waited
-    job = await engine.store.get(job.id)
     await reach("after_intent", job.id)
     try:
         async with engine.bucket.learning(failures):

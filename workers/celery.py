@@ -23,7 +23,7 @@ def worker_app(settings: Settings) -> Celery:
     app = make_app(settings)
     app.conf.update(
         include=["tasks.submit"],
-        worker_pool="threads",
+        worker_pool="workers.pool:ThreadPool",
         worker_concurrency=settings.slots,
         worker_disable_prefetch=True,
         worker_prefetch_multiplier=1,

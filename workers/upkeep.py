@@ -8,6 +8,7 @@ every consumer group has acknowledged; *warm* keeps the catalog fresh.
 import asyncio
 import logging
 
+from shared.broker import QUEUE
 from shared.database import REDIS_AWAY
 from shared.errors import JobNotFound, Unavailable
 from shared.jobs.event import JobError
@@ -34,6 +35,14 @@ class Upkeep:
 
     async def rescue(self) -> None:
         """Publish again what was dispatched or submitting and has been silent for a hold's length."""
+        database = self._engine.database
+        try:
+            # As many messages as there are jobs to start: they are on their way, and more would only pile up.
+            waiting = await database.redis.llen(QUEUE)
+            if waiting and waiting >= await database.redis.zcard(database.keys.starting):
+                return
+        except REDIS_AWAY as error:
+            raise database.away(error) from error
         silent = await self._engine.lanes.overdue("starting")
         if silent:
             log.info("jobs rescued", extra={"jobs": len(silent)})

@@ -42,7 +42,7 @@ async def _stay_up(console: Console) -> None:
         console.print(f"  Redis      {stack.env['REDIS_URL']}")
         console.print(f"  API        {stack.env.get('COMFY_DEPLOY_API_URL', 'ComfyUI Deploy')}")
         console.print(f"  Flower     http://127.0.0.1:{stack.env.get('FLOWER_PORT', '5555')}")
-        console.print(f"  logs       {FOLDER}/*.log")
+        console.print(f"  logs       {FOLDER.relative_to(ROOT)}/*.log")
         console.print("\nIn another terminal:\n")
         for name in ("REDIS_URL", "COMFY_DEPLOY_API_URL", "COMFY_DEPLOY_API_KEY"):
             if stack.simulator_url or name == "REDIS_URL":
