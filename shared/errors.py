@@ -28,7 +28,7 @@ from dataclasses import dataclass
 class ConveyorError(Exception):
     """The root: catch it to catch everything Conveyor raises on purpose."""
 
-    #: The word that stands for this error in events (`error.code`), DESIGN section 3.
+    #: The word that stands for this error in events (`error.code`).
     code = "internal"
 
 

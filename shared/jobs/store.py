@@ -18,7 +18,7 @@ from shared.jobs.record import Job
 from shared.jobs.request import JobRequest
 from shared.jobs.states import FINAL, JobState, sources
 
-#: An idempotency key stands for its job this long (DESIGN section 3).
+#: An idempotency key stands for its job this long.
 IDEMPOTENCY_SECONDS = 24 * 3600
 
 _EVENT_OF: dict[JobState, EventType] = {

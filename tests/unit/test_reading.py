@@ -19,7 +19,7 @@ from tasks import reading
 NOW_MS = 1_795_208_000_000
 NOW = datetime.fromtimestamp(NOW_MS / 1000, UTC)
 
-#: The whole table, written a second time by hand from DESIGN section 3.
+#: The whole table, written a second time by hand from docs/job-lifecycle.md.
 MEANINGS = {
     "not-started": JobState.SUBMITTED,
     "queued": JobState.SUBMITTED,
