@@ -3,13 +3,16 @@
 Libraries that take long to load are imported in the command that needs them.
 """
 
-import getpass
 import json
 from typing import Annotated, Any
 
 import typer
 
-from producers.cli.outcome import OK, REFUSED, carry_out, say
+from producers.cli.options import AsJson
+from producers.cli.options import user as user_here
+from producers.cli.outcome import OK, carry_out
+from producers.cli.rate_app import rate_app
+from producers.cli.results_app import results_app
 
 app = typer.Typer(
     name="conveyor",
@@ -21,14 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except OSError:
-        return "cli"
+app.add_typer(results_app)
+app.add_typer(rate_app)
 
 
 @app.command()
@@ -65,7 +62,7 @@ def enqueue(
         "deployment_id": deployment,
         "environment": environment,
         "frontend": frontend,
-        "user": {"id": user or _user()},
+        "user": {"id": user or user_here()},
         "idempotency_key": idempotency_key,
         "priority": priority,
         "run_timeout_seconds": run_timeout,
@@ -133,40 +130,6 @@ def cancel(job_id: Annotated[str, typer.Argument(metavar="JOB_ID")], as_json: As
 
 
 @app.command()
-def results(
-    *,
-    words: Annotated[list[str], typer.Argument(metavar="[dead] FRONTEND", help="`dead` lists the dead letters.")],
-    last: Annotated[int, typer.Option(min=0, max=100_000, help="How many of the last events.")] = 20,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with new events until Ctrl-C.")] = False,
-    group: Annotated[str | None, typer.Option(help="Take from this group, and acknowledge what was printed.")] = None,
-    consumer: Annotated[str | None, typer.Option(help="Our name in the group.", show_default="cli-you")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List a frontend's last events, follow them, or take them from a consumer group.
-
-    [dim]$ conveyor results telegram --last 50[/dim]
-
-    [dim]$ conveyor results web --group mirror --json > events.jsonl[/dim]
-
-    [dim]$ conveyor results dead telegram[/dim]
-    """
-    from producers.cli import results as listing  # noqa: PLC0415
-
-    dead = len(words) == 2 and words[0] == "dead"
-    if (len(words) != 1 and not dead) or (dead and (follow or group)):
-        say("Write: conveyor results [dead] FRONTEND; dead letters are listed only.")
-        raise typer.Exit(REFUSED)
-    if consumer and not group:
-        say("--consumer: needs --group")
-        raise typer.Exit(REFUSED)
-    if group:
-        name = consumer or f"cli-{_user()}"
-        carry_out(lambda: listing.take(words[-1], group, name, endless=follow, as_json=as_json))
-    else:
-        carry_out(lambda: listing.show(words[-1], last=last, follow=follow, dead=dead, as_json=as_json))
-
-
-@app.command()
 def workflows(as_json: AsJson = False) -> None:
     """List what can be run: name, environment, deployment, machine.
 
@@ -178,14 +141,25 @@ def workflows(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
-    """Check Redis, workers, catalog, budget and what is stuck; say how to fix what is wrong.
+def doctor(
+    *,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="First show what each setting is, secrets masked.")
+    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not call the ComfyUI Deploy API.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check Redis, workers, the budget, the API, jobs and streams; say how to fix what is wrong.
+
+    Leaves with 0 when nothing is bad, else with 3. Asking the API costs one call of the budget.
 
     [dim]$ conveyor doctor[/dim]
-    """
-    from producers.cli.doctor import examine  # noqa: PLC0415
 
-    carry_out(lambda: examine(as_json=as_json))
+    [dim]$ conveyor doctor --offline --json | jq 'select(.verdict != "ok")'[/dim]
+    """
+    from producers.cli.doctor.examine import examine  # noqa: PLC0415
+
+    carry_out(lambda: examine(show_settings=settings, offline=offline, as_json=as_json))
 
 
 @app.command()

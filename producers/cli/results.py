@@ -23,20 +23,19 @@ BLOCK_MS = 4000
 Entries = list[tuple[str, dict[str, str]]]
 
 
-async def show(frontend: str, *, last: int, follow: bool, dead: bool, as_json: bool) -> int:
+async def show(frontend: str, *, last: int, follow: bool, as_json: bool) -> int:
     """List the last events, oldest first, without touching any group; with `follow` go on with new ones."""
     async with Database.open(Settings.from_env().redis_url) as database:
-        stream = database.keys.dead(frontend) if dead else database.keys.results(frontend)
-        tell = _dead if dead else _events
+        stream = database.keys.results(frontend)
         newest: Any = await database.redis.xrevrange(stream, count=last) if last else []
-        tell(reversed(newest), as_json=as_json)
+        _tell(reversed(newest), as_json=as_json)
         if not follow:
             return OK
         cursor = newest[0][0] if newest else "$"
         while True:
             reply = await database.redis.xread({stream: cursor}, block=BLOCK_MS)
             for _, entries in cast(list[tuple[str, Entries]], reply or []):
-                tell(entries, as_json=as_json)
+                _tell(entries, as_json=as_json)
                 cursor = entries[-1][0]
 
 
@@ -56,7 +55,7 @@ async def take(frontend: str, group: str, consumer: str, *, endless: bool, as_js
             await delivery.ack()
 
 
-def _events(entries: Iterable[tuple[str, dict[str, str]]], *, as_json: bool) -> None:
+def _tell(entries: Iterable[tuple[str, dict[str, str]]], *, as_json: bool) -> None:
     console = Console()
     lines = JsonLines(console) if as_json else Lines(console)
     for entry, fields in entries:
@@ -65,15 +64,3 @@ def _events(entries: Iterable[tuple[str, dict[str, str]]], *, as_json: bool) -> 
         except ValidationError:
             text = json.dumps({"entry": entry} | fields) if as_json else f"{entry} cannot be read: {fields}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _dead(entries: Iterable[tuple[str, dict[str, str]]], *, as_json: bool) -> None:
-    console = Console()
-    for entry, fields in entries:
-        text = (
-            json.dumps({"dead": entry} | fields, ensure_ascii=False)
-            if as_json
-            else f"{entry} {fields.get('job_id', '?')} seq {fields.get('seq', '?')} {fields.get('type', '?')}"
-            f" for {fields.get('group')}: {fields.get('reason')}"
-        )
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
