@@ -24,7 +24,7 @@ async def test_the_demo_makes_pictures(tmp_path: Path) -> None:
         PROGRAM,
         "demo",
         "--jobs",
-        "12",
+        "5",
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         stdout=asyncio.subprocess.PIPE,
@@ -34,8 +34,8 @@ async def test_the_demo_makes_pictures(tmp_path: Path) -> None:
     assert process.returncode == 0, said.decode()
     folder = tmp_path / "var" / "demo"
     summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["jobs"], summary["ended"], summary["every_event_arrived"]) == (12, 12, True)
-    assert (summary["runs_paid_twice"], sum(summary["by_state"].values())) == (0, 12)
+    assert (summary["jobs"], summary["ended"], summary["every_event_arrived"]) == (5, 5, True)
+    assert (summary["runs_paid_twice"], sum(summary["by_state"].values())) == (0, 5)
     pictures = list(folder.glob("*/*.png"))
     assert pictures
     assert all(path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n") for path in pictures)

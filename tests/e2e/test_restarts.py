@@ -6,6 +6,7 @@ import time
 
 from producers.handle import JobHandle
 from producers.local.processes import Supervised
+from shared.database import Database
 from shared.jobs.states import JobState
 from tests.e2e.site import Site, until
 
@@ -88,7 +89,14 @@ async def test_redis_restarts_under_load(site: Site) -> None:
     """Redis crashes and comes back with its append-only file: the same workers go on, everything ends once."""
     handles = await under_load(site)
     pids = [worker.process.pid for worker in site.workers if worker.process]
-    await asyncio.sleep(1.1)  # appendfsync everysec: what was accepted before the last second is on disk
+    async with Database.open(site.settings.redis_url) as database:
+
+        async def written() -> bool:
+            info = await database.redis.info("persistence")
+            return not info["aof_pending_bio_fsync"] and not info["aof_buffer_length"]
+
+        # Otherwise what was just accepted may not be written yet, which `appendfsync everysec` allows for a second.
+        await until(written, what="the append-only file is written")
     await asyncio.to_thread(site.redis.kill)
     await asyncio.to_thread(site.redis.start)
     await site.final(handles)
