@@ -23,7 +23,7 @@ from shared.database import REDIS_AWAY
 log = logging.getLogger(__name__)
 
 #: How long a kill waits for a moment in which the worker has something in its hands.
-AIM_SECONDS = 2.0
+AIM_SECONDS, AIM_STEP_SECONDS = 2.0, 0.005
 #: What a power cut may take with `appendfsync everysec`.
 POWER_LOSS_SECONDS = 1.0
 HEART = "chaos:heart"
@@ -88,7 +88,7 @@ class Injector:
         until = time.monotonic() + (AIM_SECONDS if fault.pick % 3 else 0)
         wards = await self.watcher.holds(worker.name)
         while not wards and time.monotonic() < until:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(AIM_STEP_SECONDS)
             wards = await self.watcher.holds(worker.name)
         if self._end(worker, signal.SIGKILL):
             self.watcher.killed(wards)
@@ -97,6 +97,13 @@ class Injector:
 
     async def _kill_consumer(self, fault: Fault) -> None:
         consumer = self.site.consumers[fault.pick % len(self.site.consumers)]
+        # Aim, too: just after it wrote an event down, most likely before it acknowledged it.
+        file = self.site.deliveries(consumer.name)
+        size = file.stat().st_size
+        for _ in range(round(AIM_SECONDS / AIM_STEP_SECONDS)):
+            if file.stat().st_size != size:
+                break
+            await asyncio.sleep(AIM_STEP_SECONDS)
         if self._end(consumer, signal.SIGKILL):
             self._note("kill_consumer", consumer.name)
 

@@ -12,7 +12,7 @@ from typing import Any
 #: Time for the first jobs to get going, and for the last fault to bite before the end.
 LEAD_IN_SECONDS, LEAD_OUT_SECONDS = 5.0, 3.0
 #: Between two cards at intensity 1; a short run has more of them in less time.
-GAP_SECONDS, SHORT_GAP_SECONDS = 3.2, 1.2
+GAP_SECONDS, SHORT_GAP_SECONDS = 2.5, 1.2
 #: No probability is raised above this: an API that never answers is the outage's business.
 HIGHEST_PROBABILITY = 0.9
 #: Runs shorter than this leave out the cards that need a minute to heal.
@@ -65,7 +65,7 @@ def _api(kind: str, low: float, high: float, *, slow: bool = False, **more: Any)
 
 
 DECK: tuple[Card, ...] = (
-    Card("kill_worker", copies=5),
+    Card("kill_worker", copies=6),
     Card("kill_consumer", copies=3),
     Card("rolling_restart"),
     Card("redis_restart", seconds=(0.2, 3)),

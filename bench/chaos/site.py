@@ -91,6 +91,7 @@ class Site:
         self.settings = Settings.from_env({n: t for n, t in env.items() if n.startswith(ours)})
         self.database = await self._exit.enter_async_context(Database.open(self.redis.url))
         for name, frontend in CONSUMERS.items():
+            self.deliveries(name).touch()
             command = [sys.executable, "-m", "bench.chaos.frontend", frontend, name, str(self.deliveries(name))]
             self.consumers.append(await self._launch(name, command, env))
         names = [f"w{n}" for n in range(1, WORKERS + 1)]
