@@ -9,7 +9,7 @@ from producers.cli.budget import Budget
 from producers.cli.doctor.check import Check, bad, ok, warn
 from producers.cli.rate import breaker, read_budget
 from shared.database import Database
-from shared.errors import ConveyorError, RateLimited, Unauthorized
+from shared.errors import ConveyorError, RateLimited, TellOperator
 from shared.limits.bucket import TokenBucket
 from shared.settings import Settings
 
@@ -68,8 +68,8 @@ async def _call(settings: Settings, database: Database, budget: Budget, *, offli
         ):
             started = time.monotonic()
             await client.machines.list(limit=1)
-    except Unauthorized as error:
-        return bad("api", str(error), "make a new key in the ComfyUI Deploy dashboard and set COMFY_DEPLOY_API_KEY")
+    except TellOperator as error:
+        return bad("api", str(error).partition(" Check:")[0], f"check {error.check}")
     except RateLimited as error:
         return warn("api", str(error), "it answers, but wants less: conveyor rate set --per-second X")
     except TimeoutError:

@@ -35,7 +35,8 @@ async def examine(*, show_settings: bool, offline: bool, as_json: bool) -> int:
 
 
 def _print(console: Console, check: Check) -> None:
-    line = Text.assemble((f"{check.verdict:<5}", COLOURS[check.verdict]), f"{check.name:<10} {check.finding}")
+    width = 30 if check.name.isupper() else 10  # names of settings are long
+    line = Text.assemble((f"{check.verdict:<5}", COLOURS[check.verdict]), f"{check.name:<{width}} {check.finding}")
     console.print(line, soft_wrap=True, highlight=False)
     if check.fix:
         console.print(f"     {'':<10} fix: {check.fix}", markup=False, highlight=False, soft_wrap=True)

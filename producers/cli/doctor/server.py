@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from producers.cli.doctor.check import Check, bad, ok, warn
 from shared.database import REDIS_AWAY, Database
@@ -23,11 +23,14 @@ async def checks(database: Database) -> AsyncIterator[Check]:
     try:
         info: dict[str, Any] = await database.redis.info()
         took_ms, skew_seconds = await _clock(database)
+    except AuthenticationError as error:  # a ConnectionError to redis-py, but waiting will not help
+        yield _refused(error)
+        return
     except REDIS_AWAY as error:
         yield bad("redis", str(database.away(error)), "start it, or correct REDIS_URL")
         return
     except RedisError as error:
-        yield bad("redis", f"refuses us: {error}", "the password, the database's number or the ACL in REDIS_URL")
+        yield _refused(error)
         return
     name, version = ("valkey", info["valkey_version"]) if "valkey_version" in info else ("redis", info["redis_version"])
     finding = f"{name} {version}, {took_ms:.1f} ms"
@@ -50,6 +53,10 @@ async def checks(database: Database) -> AsyncIterator[Check]:
         yield ok("clock", f"within {max(abs(skew_seconds), took_ms / 1000):.3f} s of Redis")
 
 
+def _refused(error: RedisError) -> Check:
+    return bad("redis", f"refuses us: {error}", "the password, the database's number or the ACL in REDIS_URL")
+
+
 async def _clock(database: Database) -> tuple[float, float]:
     """Milliseconds of a round trip, and seconds by which this machine is ahead of Redis: the best of three."""
     best = (float("inf"), 0.0)
@@ -69,7 +76,7 @@ async def _eviction(database: Database) -> Check:
     try:
         await database.refuse_eviction()
     except UnsafeRedis as error:
-        return bad("eviction", str(error).partition(" Check:")[0], f"{error.check} Workers refuse to start until then.")
+        return bad("eviction", str(error).partition(" Check:")[0], f"{error.check} Workers refuse to start until then")
     return ok("eviction", "maxmemory-policy noeviction")
 
 
