@@ -7,9 +7,9 @@ handed out. Dead letters are never trimmed. Replaying them promises:
   its deliveries counted from 0. After upkeep has trimmed it (an hour or more later, if all groups were done with it), a
   copy goes to the end of the stream: the *other* groups read it again, too. It has the `(job_id, seq)` it always had, by
   which every consumer tells repeats.
-* **In order.** The letters of a job come back in their order, and before whatever of the job has not been handed out yet.
-  What the group has taken of the job since then, it has taken: a replayed event may be older than the last one seen. A
-  consumer that must not go back compares `seq`.
+* **In order, as far as there is one left.** The letters of a job that are replayed together come in their order, and
+  before what no consumer has fetched of the job yet. What the group has taken of the job since it gave up, it has taken:
+  a replayed event may be older than the last one seen, and a consumer that must not go back compares `seq`.
 * **Once.** Removed from the dead letters in the step that puts them back. Two operators at once: each letter goes with
   one of them, and the other hears `gone`.
 * **Soon.** The consumer that failed finds it within a third of `claim_idle_seconds`, any other within about half of it.

@@ -7,7 +7,8 @@ earlier entry of the job that was pending anywhere in the group when we asked is
 becomes less (`shared/lua/earlier.lua`), so cleared stays true until one of ours is lost to another consumer; then
 the job's entries are asked about again.
 
-So in a group no event of a job is handed out while an earlier one of the job is unacknowledged, wherever it is.
+So in a group no event of a job is handed out while an earlier one of the job is unacknowledged, wherever it is. (Only a
+replayed dead letter makes more pending than there was; its job has gone on without it, so its order is lost anyway.)
 """
 
 from bisect import insort

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 
 import typer
+from redis.exceptions import RedisError
 from rich.console import Console
 from rich.text import Text
 
@@ -69,3 +70,5 @@ async def _checks(*, show_settings: bool, offline: bool) -> AsyncIterator[Check]
                     yield check
         except (*REDIS_AWAY, Unavailable) as error:
             yield bad("redis", f"went away while it was being asked: {type(error).__name__}", "ask again in a moment")
+        except RedisError as error:
+            yield bad("redis", f"refused a question: {error}", "does its ACL allow every command on conveyor:* to us?")
