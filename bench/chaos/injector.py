@@ -29,6 +29,15 @@ POWER_LOSS_SECONDS = 1.0
 HEART = "chaos:heart"
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Something was away as a whole; unix seconds."""
+
+    what: str
+    began: float
+    ended: float
+
+
 @dataclass
 class Injected:
     """What was really done."""
@@ -46,8 +55,8 @@ class Injector:
     watcher: Watcher
     began: float = 0.0
     done: list[Injected] = field(default_factory=list)
-    #: (unix seconds, what) at which something that was away came back.
-    recoveries: list[tuple[float, str]] = field(default_factory=list)
+    #: What was away as a whole, and when.
+    outages: list[Outage] = field(default_factory=list)
     #: Acknowledged writes Redis had forgotten when it came back, by outage.
     forgotten_writes: list[int] = field(default_factory=list)
     #: How long each worker took to end in a rolling restart.
@@ -160,9 +169,10 @@ class Injector:
         self._note("redis_power_loss", f"the last {POWER_LOSS_SECONDS} s ({lost} bytes) forgotten")
 
     async def _back_after(self, seconds: float) -> None:
+        began = time.time()
         await asyncio.sleep(seconds)
         await asyncio.to_thread(self.site.redis.start)
-        self.recoveries.append((time.time(), "Redis"))
+        self.outages.append(Outage("Redis", began, time.time()))
 
     @contextlib.asynccontextmanager
     async def _beating(self) -> AsyncIterator[Any]:
@@ -225,6 +235,7 @@ class Injector:
     # -- the API ------------------------------------------------------------------------------------------------
 
     async def _simulator(self, fault: Fault) -> None:
+        began = time.time()
         self._simulated[id(fault)] = fault
         await self._tell_simulator(fault.pick)
         try:
@@ -233,7 +244,7 @@ class Injector:
             del self._simulated[id(fault)]
             await self._tell_simulator(fault.pick + 1)
         if fault.kind.startswith("outage"):
-            self.recoveries.append((time.time(), "the API"))
+            self.outages.append(Outage("the API", began, time.time()))
         chance = fault.simulator[0]["probability"]
         self._note(fault.kind, f"for {fault.seconds} s, probability {chance:g}")
 

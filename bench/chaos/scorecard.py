@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.chaos.evidence import FINAL, RUN_FINAL, Evidence
+from bench.chaos.injector import Outage
 from bench.chaos.wards import Ward
 
 STALL_SECONDS = 20.0
@@ -55,15 +56,13 @@ class Line:
         return self.value < self.limit if self.at_least else self.value > self.limit
 
 
-def score(
-    seen: Evidence, wards: Iterable[Ward], recoveries: Iterable[tuple[float, str]], *, rate: float, burst: int
-) -> list[Line]:
+def score(seen: Evidence, wards: Iterable[Ward], outages: Iterable[Outage], *, rate: float, burst: int) -> list[Line]:
     """Every line of the card."""
     lines = [Line("jobs accepted", len(seen.accepted))]
     lines += _ends(seen) + _events(seen) + _runs(seen)
     leaks = [f"{key}: {size}" for key, size in seen.leaks.items()]
     lines.append(Line("windows, lanes and sets not empty", len(leaks), 0, leaks))
-    lines += _stalls(list(wards)) + _recoveries(seen, recoveries) + _budget(seen.calls, rate, burst)
+    lines += _stalls(list(wards)) + _recoveries(seen, list(outages)) + _budget(seen.calls, rate, burst)
     return lines
 
 
@@ -159,16 +158,27 @@ def _stalls(wards: list[Ward]) -> list[Line]:
     ]
 
 
-def _recoveries(seen: Evidence, recoveries: Iterable[tuple[float, str]]) -> list[Line]:
-    """From the moment it was back until the first move that needs everything."""
+def _recoveries(seen: Evidence, outages: list[Outage]) -> list[Line]:
+    """From the moment it was back until the first move that needs everything.
+
+    An outage into whose recovery another one fell is not judged: the other is.
+    """
     moves = [entry.at / 1000 for entry in seen.entries if entry.type in _MOVES]
-    longest: dict[str, float] = {}
-    for back, what in recoveries:
-        after = next((at - back for at in moves if at > back), None)
-        if after is not None:
-            longest[what] = max(longest.get(what, 0.0), after)
+    longest = dict.fromkeys((outage.what for outage in outages), 0.0)
+    overtaken = Counter[str]()
+    for outage in outages:
+        first = next((at for at in moves if at > outage.ended), None)
+        if first is None:
+            continue
+        if any(other.began < first and other.ended > outage.ended for other in outages):
+            overtaken[outage.what] += 1
+        else:
+            longest[outage.what] = max(longest[outage.what], first - outage.ended)
     limits = {"Redis": REDIS_RECOVERY_SECONDS, "the API": API_RECOVERY_SECONDS}
-    return [Line(f"first move after {what} came back, s", value, limits[what]) for what, value in longest.items()]
+    return [
+        Line(f"first move after {what} came back, s", value, limits[what], [f"{overtaken[what]} overtaken by another"])
+        for what, value in longest.items()
+    ]
 
 
 def _budget(calls: list[float], rate: float, burst: int) -> list[Line]:
