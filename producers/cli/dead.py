@@ -1,6 +1,7 @@
 """A frontend's dead letters on the command line: list them, and put them back."""
 
 import json
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -59,6 +60,8 @@ async def show(frontend: str, *, last: int, group: str | None, as_json: bool) ->
         headings = ("entry", "when", "job", "seq", "type", "group", "deliveries", "reason")
         for line in columns(headings, [_row(letter) for letter in shown]):
             typer.echo(line)
+    else:
+        say("There are no dead letters.")
     if count > len(letters):
         say(f"{count - len(letters)} older ones are not shown; --last N shows more.")
     return OK
@@ -105,7 +108,18 @@ def _agreed(frontend: str, letters: Sequence[DeadLetter]) -> bool:
     if not sys.stdin.isatty():
         say(f"{what} would go to {groups} on {frontend}: add --yes when nobody can be asked.")
         return False
-    if typer.confirm(f"Replay {what} to {groups} on {frontend}?", err=True):
+    if _confirmed(f"Replay {what} to {groups} on {frontend}?"):
         return True
     say("Nothing was replayed.")
     return False
+
+
+def _confirmed(question: str) -> bool:
+    # The loop's own handler of Ctrl-C waits for the next await; a person at a prompt means now.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, handler)

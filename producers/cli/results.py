@@ -4,15 +4,17 @@ import asyncio
 import json
 from collections.abc import Iterable
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from pydantic import ValidationError
 from rich.console import Console
 
 from producers.cli.outcome import OK
 from producers.cli.progress import JsonLines, Lines
+from producers.follow import OUTAGE_SECONDS
+from producers.outage import Outage
 from producers.results import ResultConsumer
-from shared.database import Database
+from shared.database import REDIS_AWAY, Database
 from shared.jobs.event import Event
 from shared.settings import Settings
 
@@ -27,16 +29,26 @@ async def show(frontend: str, *, last: int, follow: bool, as_json: bool) -> int:
     """List the last events, oldest first, without touching any group; with `follow` go on with new ones."""
     async with Database.open(Settings.from_env().redis_url) as database:
         stream = database.keys.results(frontend)
-        newest: Any = await database.redis.xrevrange(stream, count=last) if last else []
-        _tell(reversed(newest), as_json=as_json)
-        if not follow:
-            return OK
-        cursor = newest[0][0] if newest else "$"
-        while True:
+        newest: Any = await database.redis.xrevrange(stream, count=max(1, last))
+        _tell(reversed(newest[:last]), as_json=as_json)
+        if follow:
+            await _follow(database, stream, newest[0][0] if newest else "0-0", as_json=as_json)
+    return OK
+
+
+async def _follow(database: Database, stream: str, cursor: str, *, as_json: bool) -> NoReturn:
+    """Go on after an entry, for ever. Raises `Unavailable` when Redis stays away."""
+    outage = Outage(OUTAGE_SECONDS)
+    while True:
+        try:
             reply = await database.redis.xread({stream: cursor}, block=BLOCK_MS)
-            for _, entries in cast(list[tuple[str, Entries]], reply or []):
-                _tell(entries, as_json=as_json)
-                cursor = entries[-1][0]
+        except REDIS_AWAY as error:
+            await outage.pause(error)
+            continue
+        outage.over()
+        for _, entries in cast(list[tuple[str, Entries]], reply or []):
+            _tell(entries, as_json=as_json)
+            cursor = entries[-1][0]
 
 
 async def take(frontend: str, group: str, consumer: str, *, endless: bool, as_json: bool) -> int:

@@ -111,6 +111,17 @@ def test_on_a_terminal_it_asks(stage: Stage, answer: str, code: int, left: int) 
     assert len(listed()) == left
 
 
+def test_ctrl_c_at_the_question_ends_at_once(stage: Stage) -> None:
+    """Exit code 130, and the letters stay where they are."""
+    bury(stage, 1)
+    with Program("results", "replay", "telegram", "--all", url=stage.url, terminal=True) as program:
+        program.until("Replay 1 dead letter")
+        program.interrupt()
+        assert program.end() == 130
+    assert "Traceback" not in program.text
+    assert len(listed()) == 1
+
+
 def test_what_cannot_be_replayed_is_kept_and_said(stage: Stage) -> None:
     """A group that does not exist would never read it: exit code 2, and how to go on."""
     bury(stage, 1)

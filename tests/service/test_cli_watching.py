@@ -83,6 +83,23 @@ def test_results_follow_goes_on_until_ctrl_c(stage: Stage) -> None:
     assert [json.loads(line)["job_id"] for line in program.text.splitlines()] == [first, second]
 
 
+def test_results_follow_can_begin_with_nothing(stage: Stage) -> None:
+    """`--last 0` shows only what comes; the stream need not exist yet."""
+    old = json.loads(conveyor(*JOB, "--json", "--frontend", "web").stdout)["job_id"]
+    with (
+        Program("results", "web", "--follow", "--last", "0", "--json", url=stage.url) as web,
+        Program("results", "cli", "--follow", "--json", url=stage.url) as cli,
+    ):
+        stage.until(lambda: stage.redis.info("clients")["blocked_clients"] == 2)  # type: ignore[index]
+        for frontend, program in (("web", web), ("cli", cli)):
+            job_id = json.loads(conveyor(*JOB, "--json", "--frontend", frontend).stdout)["job_id"]
+            program.until(job_id)
+            program.interrupt()
+            assert program.end() == 130
+            assert len(program.text.splitlines()) == 1
+    assert old not in web.text
+
+
 def test_taking_from_a_group_follows_too(stage: Stage) -> None:
     """With `--group` each event is acknowledged once it is printed."""
     with Program("results", "cli", "--group", "mirror", "--follow", url=stage.url) as program:
