@@ -220,8 +220,11 @@ class Injector:
                     yield reply[1]
 
     async def _drop_messages(self, fault: Fault) -> None:
-        ids = [json.loads(message)["headers"]["id"] async for message in self._take_messages(fault)]
-        self._note("drop_messages", f"{len(ids)} of {fault.count}")
+        dropped = 0
+        async for message in self._take_messages(fault):
+            self.watcher.dropped(json.loads(message)["headers"]["id"])
+            dropped += 1
+        self._note("drop_messages", f"{dropped} of {fault.count}")
 
     async def _double_messages(self, fault: Fault) -> None:
         doubled = 0

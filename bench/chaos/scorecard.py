@@ -150,11 +150,12 @@ def _runs(seen: Evidence) -> list[Line]:
 
 
 def _stalls(wards: list[Ward]) -> list[Line]:
-    stalls = sorted(wards, key=lambda ward: float("inf") if ward.stall is None else ward.stall, reverse=True)
-    longest = (float("inf") if stalls[0].stall is None else stalls[0].stall) if stalls else 0.0
+    slowest = sorted(wards, key=lambda ward: ward.stall, reverse=True)
+    cases = [str(ward) for ward in slowest[:5]]
     return [
         Line("things in the hands of killed workers", len(wards)),
-        Line("longest stall after a kill, s", longest, STALL_SECONDS, [str(ward) for ward in stalls[:5]]),
+        Line("longest stall after a kill, s", max((ward.stall for ward in wards), default=0.0), STALL_SECONDS, cases),
+        Line("the same, lost rescues included, s", max((ward.whole for ward in wards), default=0.0)),
     ]
 
 

@@ -176,7 +176,7 @@ def _write(options: Options, outcome: Outcome) -> None:
         "injected": [asdict(one) for one in outcome.injected],
         "simulated": outcome.simulated,
         "log_errors": dict(outcome.log_errors.most_common(20)),
-        "wards": [asdict(ward) for ward in outcome.wards],
+        "wards": [asdict(ward) | {"stall": ward.stall} for ward in outcome.wards],
         "frontends": list(FRONTENDS),
     }
     (options.folder / "scorecard.json").write_text(json.dumps(card, indent=1, default=str))

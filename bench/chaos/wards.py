@@ -8,7 +8,8 @@ A *ward* is something that was in the killed worker's hands in the moment of the
 
 A ward moves again when somebody else takes it up, or when the job's record moves: another holder, state, `seq` or count of
 looks; another owner of the lease, or none. The stall is the time from the kill until then, sampled five times a second.
-Nothing is subtracted when Redis or the API was away meanwhile.
+Nothing is subtracted when Redis or the API was away meanwhile. But when the plan throws away the very message that was to
+bring the ward to another worker, that is a second fault, and its stall counts from there; the whole time is told beside it.
 """
 
 import asyncio
@@ -38,11 +39,23 @@ class Ward:
     how: str
     before: str
     killed_at: float
-    stall: float | None = None
+    #: When its rescue was thrown away, too.
+    hit_again_at: float | None = None
+    moved_at: float | None = None
+
+    @property
+    def stall(self) -> float:
+        """Seconds from the last fault that hit it until it moved; infinite when it never did."""
+        return (self.moved_at or float("inf")) - (self.hit_again_at or self.killed_at)
+
+    @property
+    def whole(self) -> float:
+        """Seconds from the kill, whatever came after it."""
+        return (self.moved_at or float("inf")) - self.killed_at
 
     def __str__(self) -> str:
-        stall = "for ever" if self.stall is None else f"{self.stall:.1f} s"
-        return f"{self.how} {self.id} of {self.worker}: {stall}"
+        again = " (its rescue was dropped, too)" if self.hit_again_at else ""
+        return f"{self.how} {self.id} of {self.worker}: {self.stall:.1f} s, {self.whole:.1f} s in all{again}"
 
 
 class Watcher:
@@ -79,8 +92,8 @@ class Watcher:
                 counts[word] = counts.get(word, 0) + 1
         self.states, self.most_in_window = counts, max(self.most_in_window, len(in_window))
         for ward in self.wards:
-            if ward.stall is None and await self._fingerprint(ward) != ward.before:
-                ward.stall = time.monotonic() - ward.killed_at
+            if ward.moved_at is None and await self._fingerprint(ward) != ward.before:
+                ward.moved_at = time.monotonic()
 
     async def _fingerprint(self, ward: Ward) -> str:
         redis, keys = self._site.client, self._site.database.keys
@@ -115,6 +128,12 @@ class Watcher:
         for ward in wards:
             ward.killed_at = now
         self.wards += wards
+
+    def dropped(self, job_id: str) -> None:
+        """A message about this job was thrown away."""
+        for ward in self.wards:
+            if ward.id == job_id and ward.moved_at is None:
+                ward.hit_again_at = time.monotonic()
 
 
 def _owner(lease: str | None) -> str:

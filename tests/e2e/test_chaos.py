@@ -104,5 +104,9 @@ async def test_the_scorecard_says_no() -> None:
     seen.calls = [place / 100 for place in range(60)]
     assert _broken(seen) == {"most calls in any window above its rate"}
 
-    assert _broken(_healthy(), Ward("w1", "j", "submitting", "", 0.0, stall=3.0)) == set()
-    assert _broken(_healthy(), Ward("w1", "j", "submitting", "", 0.0)) == {"longest stall after a kill, s"}
+    assert _broken(_healthy(), Ward("w1", "j", "submitting", "", 1.0, moved_at=4.0)) == set()
+    assert _broken(_healthy(), Ward("w1", "j", "submitting", "", 1.0, hit_again_at=14.0, moved_at=31.0)) == set()
+    assert _broken(_healthy(), Ward("w1", "j", "submitting", "", 1.0, moved_at=31.0)) == {
+        "longest stall after a kill, s"
+    }
+    assert _broken(_healthy(), Ward("w1", "j", "submitting", "", 1.0)) == {"longest stall after a kill, s"}
