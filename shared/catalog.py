@@ -161,7 +161,16 @@ class Catalog:
         return self._copy
 
     async def _refreshed(self) -> Copy | None:
-        """A new copy from the API; None when we may not ask, another process is asking, or the API did not answer."""
+        """A new copy from the API; None when we may not ask, another process is asking, or the API did not answer.
+
+        Raises `Unavailable` when Redis is away.
+        """
+        try:
+            return await self._refresh()
+        except REDIS_AWAY as error:
+            raise self._db.away(error) from error
+
+    async def _refresh(self) -> Copy | None:
         lease = self._db.keys.lease("catalog")
         if self._client is None or not await self._db.redis.set(lease, "1", nx=True, ex=REFRESH_LEASE_SECONDS):
             return None
