@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError
 
 from bench.chaos.plan import Fault
 from bench.chaos.site import Site
-from bench.chaos.wards import Watcher
+from bench.chaos.wards import Ward, Watcher
 from producers.local.processes import Supervised
 from shared.broker import QUEUE
 from shared.database import REDIS_AWAY
@@ -95,13 +96,18 @@ class Injector:
         worker = self.site.workers[fault.pick % len(self.site.workers)]
         # Aim: a worker that holds nothing proves nothing. A third of the kills comes blindly all the same.
         until = time.monotonic() + (AIM_SECONDS if fault.pick % 3 else 0)
-        wards = await self.watcher.holds(worker.name)
-        while not wards and time.monotonic() < until:
-            await asyncio.sleep(AIM_STEP_SECONDS)
+        wards: list[Ward] = []
+        held = "nothing"
+        try:
             wards = await self.watcher.holds(worker.name)
+            while not wards and time.monotonic() < until:
+                await asyncio.sleep(AIM_STEP_SECONDS)
+                wards = await self.watcher.holds(worker.name)
+        except REDIS_AWAY:
+            held = "nobody knows, Redis is away"
         if self._end(worker, signal.SIGKILL):
             self.watcher.killed(wards)
-            held = ", ".join(sorted(ward.how for ward in wards)) or "nothing"
+            held = ", ".join(f"{count} {how}" for how, count in Counter(ward.how for ward in wards).items()) or held
             self._note("kill_worker", f"{worker.name}, in its hands: {held}")
 
     async def _kill_consumer(self, fault: Fault) -> None:
