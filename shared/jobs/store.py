@@ -164,13 +164,15 @@ class JobStore:
     async def cancel(self, job_id: str) -> str:
         """Ask for a job's end. A waiting job is final at once; otherwise the next look cancels its run.
 
-        Answers `cancelled`, `requested`, `final` (too late) or `missing`. Asking twice is fine. 1-2 round trips.
+        Answers `cancelled`, `requested`, `final` (too late) or `missing`. Asking twice is fine. 1-3 round trips.
         """
         error = JobError(code="cancelled", message="Cancelled while waiting.", user_message="Cancelled.")
         moved = await self.move(job_id, JobState.CANCELLED, from_=[JobState.QUEUED], error=error)
         if moved or moved.reply == "missing":
             return "cancelled" if moved else "missing"
         word = await self.nudge(job_id, cancel=True)
+        if word == "noted" and await self.move(job_id, JobState.CANCELLED, from_=[JobState.QUEUED], error=error):
+            return "cancelled"  # it went back to its lane between the two
         return word if word in ("final", "missing") else "requested"
 
     async def stamp(self, job_id: str, **fields: str) -> None:
