@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from tenacity import wait_random_exponential
 
 from shared.comfydeploy import Run
-from shared.errors import JobNotFound, RunNotFound, Undecided
+from shared.errors import JobNotFound, RunNotFound, TryLater, Undecided
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
@@ -47,14 +47,18 @@ async def find_run(engine: Engine, job: Job) -> float | None:
 
     Cost: one listing a page, one read for each unowned candidate, a look token each.
     """
+    # Before the search: what it does not find may have appeared while it went on.
+    now = await engine.database.now_ms()
     runs = sorted(await _runs_of(engine, job), key=lambda run: run.created_at or datetime.max.replace(tzinfo=UTC))
     if runs:
         log.info("run adopted", extra={"job_id": job.id, "run_id": runs[0].id, "found": len(runs)})
+        if len(runs) > 1:
+            # Noted first, so that a crash in here leaves none of them running.
+            await engine.lanes.suspect(job.id, [run.id for run in runs])
         await adopt(engine, job, runs[0].id)
         for extra in runs[1:]:
-            await cancel_run(engine, extra.id)
+            await _settle_stray(engine, job.id, extra.id)
         return None
-    now = await engine.database.now_ms()
     until = job.undecided_until or _intent(job) + round(
         (engine.client.timeouts.submit_seconds + LOST_MARGIN_SECONDS) * 1000
     )
@@ -106,13 +110,25 @@ async def cancel_if_stray(engine: Engine, job_id: str, run_id: str) -> bool:
 
 
 async def adopt(engine: Engine, job: Job, run_id: str) -> None:
-    """Make a run the job's own. A run nobody wants any more (the job ended meanwhile) is cancelled."""
+    """Make a run the job's own. When the job has moved on, the run is what a hint would have named: a stray to cancel,
+    or, when the job has gone back to its lane, the one to adopt instead of posting again."""
     moved = await engine.store.move(
         job.id, JobState.SUBMITTED, run_id=run_id, first_look_seconds=engine.schedule.first_look(job)
     )
-    if not moved and (await engine.store.get(job.id)).run_id != run_id:
-        log.warning("orphan run cancelled", extra={"job_id": job.id, "run_id": run_id, "state": moved.state})
+    if moved.reply == "missing":
         await cancel_run(engine, run_id)
+    elif not moved:
+        await engine.store.nudge(job.id, run_id=run_id)
+        await _settle_stray(engine, job.id, run_id)
+
+
+async def _settle_stray(engine: Engine, job_id: str, run_id: str) -> None:
+    """Cancel a second run at once; when the API is in trouble, upkeep asks again."""
+    try:
+        if await cancel_if_stray(engine, job_id, run_id):
+            await engine.lanes.settled("strays", f"{job_id} {run_id}")
+    except TryLater as error:
+        log.warning("stray left to upkeep", extra={"job_id": job_id, "run_id": run_id, "error": str(error)})
 
 
 def _intent(job: Job) -> int:

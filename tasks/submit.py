@@ -61,6 +61,11 @@ async def submit_job(engine: Engine, job_id: str) -> None:
         return
     async with _holding(engine, job_id, holder):
         job = await engine.store.get(job_id)
+        if job.state is JobState.QUEUED and job.cancel_requested_at is not None:
+            # Given up while submitting, and no run was made.
+            await engine.store.cancel(job_id)
+            await engine.dispatch()
+            return
         try:
             if job.hinted_run and await adopt_hinted(engine, job):
                 again = None
@@ -154,5 +159,7 @@ async def fail(engine: Engine, job: Job, error: ConveyorError) -> None:
     elif isinstance(error, TellOperator):
         facts |= {"user_message": "The operators have to look at this.", "upstream_status": error.upstream_status}
     log.warning("submit failed", extra={"job_id": job.id, "code": error.code, "error": str(error)})
-    await engine.store.move(job.id, JobState.FAILED, error=JobError(**facts))
+    # Not from `submitted`: a run that turned up meanwhile counts more than the API's refusal of another.
+    waiting = [JobState.QUEUED, JobState.SUBMITTING]
+    await engine.store.move(job.id, JobState.FAILED, from_=waiting, error=JobError(**facts))
     await engine.dispatch()

@@ -68,6 +68,14 @@ class Lanes:
         ids: list[str] = await self._db.run("overdue", which, most, round(again_seconds * 1000))
         return ids
 
+    async def suspect(self, job_id: str, run_ids: list[str]) -> None:
+        """Have upkeep check runs that carry a job's id: all but the job's own are cancelled."""
+        members = dict.fromkeys((f"{job_id} {run_id}" for run_id in run_ids), await self._db.now_ms())
+        try:
+            await self._db.redis.zadd(self._db.keys.strays, members, nx=True)
+        except REDIS_AWAY as error:
+            raise self._db.away(error) from error
+
     async def settled(self, which: Literal["closing", "strays"], member: str) -> None:
         """It is repaired, and need not be handed out again."""
         try:

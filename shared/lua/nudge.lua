@@ -24,11 +24,15 @@ if FINAL[state] then return {'final', state} end
 if ARGV[3] == '1' then redis.call('HSETNX', job, 'cancel_requested_at', int(now)) end
 if not run then
   if hinted ~= '' then
+    local before = redis.call('HGET', job, 'hinted_run')
+    if before and before ~= '' and before ~= hinted then
+      redis.call('ZADD', key('strays'), 'NX', int(now), id .. ' ' .. before)
+    end
     redis.call('HSET', job, 'hinted_run', hinted)
     if state == 'submitting' then
       -- Whoever holds it only waits for an answer, or to search again: searching beside it is safe, and sooner.
       redis.call('HDEL', job, 'holder')
-      redis.call('ZADD', key('starting'), 'XX', int(now), id)
+      redis.call('ZADD', key('starting'), 'XX', 'LT', int(now), id)
     end
   end
   return {'noted', state}
