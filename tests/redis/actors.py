@@ -31,10 +31,6 @@ from tests.redis.stage import Clock
 
 T = TypeVar("T")
 
-#: Rounds of the event loop after which an actor has come to its next call; the longest way (a look that waits for a
-#: gather inside a timeout inside `unless_stopping`) takes about ten.
-ROUNDS = 20
-
 #: What may become of a POST. In brackets: what the worker hears.
 Outcome = Literal[
     "made",  # (the run's id)
@@ -115,10 +111,11 @@ class Gate:
 
     async def quiet(self) -> None:
         """Wait until every actor waits for its turn, or has ended."""
-        quiet = 0
-        while quiet < ROUNDS:
+        loop: Any = asyncio.get_running_loop()
+        while True:
             await asyncio.sleep(0)
-            quiet = 0 if self.busy else quiet + 1
+            if not self.busy and not loop._ready:
+                return
 
 
 class GatedRedis:
