@@ -61,7 +61,8 @@ def _options() -> tuple[Options, bool]:
 async def _main(console: Console, options: Options) -> int:
     task = asyncio.current_task()
     if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with Display(console, options.seconds) as display:
         outcome = await run(options, display)
     print_outcome(console, options, outcome)
