@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from tenacity import wait_random_exponential
 
 from shared.comfydeploy import Run
+from shared.database import REDIS_AWAY
 from shared.errors import JobNotFound, RunNotFound, TryLater, Undecided
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
@@ -140,7 +141,10 @@ async def _runs_of(engine: Engine, job: Job) -> list[Run]:
     ids = await _listed(engine, job)
     if not ids:
         return []
-    owners = await engine.database.redis.mget([engine.database.keys.run(run_id) for run_id in ids])
+    try:
+        owners = await engine.database.redis.mget([engine.database.keys.run(run_id) for run_id in ids])
+    except REDIS_AWAY as error:
+        raise engine.database.away(error) from error
     found = []
     for run_id, owner in zip(ids, owners, strict=True):
         if owner not in (None, job.id):
