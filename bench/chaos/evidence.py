@@ -45,6 +45,8 @@ class Evidence:
     #: What the frontends wrote down, in the order of writing.
     deliveries: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    #: Job id -> the state `AsyncResult(job_id)` tells; missing when its Celery row was never closed.
+    rows: dict[str, str] = field(default_factory=dict)
     #: Key -> members left in it.
     leaks: dict[str, int] = field(default_factory=dict)
     dead_letters: int = 0
@@ -69,6 +71,7 @@ async def gather(site: Site, accepted: Iterable[str], answers: dict[str, set[str
         seen.dead_letters += await redis.xlen(keys.dead(frontend))
     seen.entries.sort(key=lambda entry: entry.at)
     seen.deliveries = deliveries(site)
+    seen.rows = await rows(site, seen.accepted)
     seen.leaks = await leaks(site)
     seen.runs = (await site.http.get("/_sim/runs")).json()
     stats = (await site.http.get("/_sim/stats", params={"calls": "1"})).json()
@@ -85,6 +88,13 @@ async def records(site: Site, job_ids: Iterable[str]) -> dict[str, dict[str, str
     for job_id in ids:
         pipe.hgetall(site.database.keys.job(job_id))
     return {job_id: record for job_id, record in zip(ids, await pipe.execute(), strict=True) if "state" in record}
+
+
+async def rows(site: Site, job_ids: Iterable[str]) -> dict[str, str]:
+    """What Celery's result backend says of these jobs."""
+    ids = list(job_ids)
+    texts = await site.client.mget([f"celery-task-meta-{job_id}" for job_id in ids]) if ids else []
+    return {job_id: json.loads(text)["status"] for job_id, text in zip(ids, texts, strict=True) if text}
 
 
 def deliveries(site: Site) -> list[dict[str, Any]]:

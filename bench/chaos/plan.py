@@ -15,7 +15,7 @@ LEAD_IN_SECONDS, LEAD_OUT_SECONDS = 5.0, 3.0
 GAP_SECONDS, SHORT_GAP_SECONDS = 2.5, 1.2
 #: No probability is raised above this: an API that never answers is the outage's business.
 HIGHEST_PROBABILITY = 0.9
-#: Runs shorter than this leave out the cards that need a minute to heal.
+#: Runs shorter than this leave out the cards that need a minute to heal, and halve the length of the others.
 SHORT_SECONDS = 60.0
 
 SUBMIT = "POST /run/deployment/queue"
@@ -107,13 +107,12 @@ DECK: tuple[Card, ...] = (
 def make_plan(seed: int, seconds: float, intensity: float = 1.0, *, power_loss: bool = False) -> list[Fault]:
     """Every fault of a run, by time. `intensity` deals cards faster and raises their probabilities."""
     dice = random.Random(f"chaos:{seed}")
-    cards = [card for card in DECK for _ in range(card.copies) if seconds >= SHORT_SECONDS or not card.slow]
+    short = seconds < SHORT_SECONDS
+    cards = [card for card in DECK for _ in range(card.copies) if not (short and card.slow)]
     plan: list[Fault] = []
     deck: list[Card] = []
-    at, gap = (
-        min(LEAD_IN_SECONDS, seconds / 6),
-        (GAP_SECONDS if seconds >= SHORT_SECONDS else SHORT_GAP_SECONDS) / intensity,
-    )
+    at = min(LEAD_IN_SECONDS, seconds / 6)
+    gap = (SHORT_GAP_SECONDS if short else GAP_SECONDS) / intensity
     while at < seconds - LEAD_OUT_SECONDS:
         if not deck:
             deck = cards.copy()
@@ -123,7 +122,7 @@ def make_plan(seed: int, seconds: float, intensity: float = 1.0, *, power_loss: 
         chance = 1.0 if card.probability == (1.0, 1.0) else chance
         kind = "redis_power_loss" if power_loss and card.kind == "redis_kill" else card.kind
         lines = [{**line, "probability": round(chance, 3)} for line in card.simulator]
-        lasts, pick = round(dice.uniform(*card.seconds), 1), dice.randrange(1_000_000)
+        lasts, pick = round(dice.uniform(*card.seconds) / (2 if short else 1), 1), dice.randrange(1_000_000)
         plan.append(Fault(round(at, 2), kind, pick, lasts, round(card.count * intensity), lines))
         at += gap * dice.uniform(0.5, 1.5)
     return plan

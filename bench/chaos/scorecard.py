@@ -33,6 +33,14 @@ _FITS = {
     "cancelled": {"cancelled"},
     "timed_out": {"timeout", "cancelled"},
 }
+#: Job state -> what Celery's result has to say.
+_ROWS = {
+    "succeeded": "SUCCESS",
+    "cancelled": "REVOKED",
+    "expired": "REVOKED",
+    "failed": "FAILURE",
+    "timed_out": "FAILURE",
+}
 #: Failures that come from the run itself.
 _UPSTREAM = frozenset({"upstream_failed", "no_outputs"})
 
@@ -85,6 +93,11 @@ def _ends(seen: Evidence) -> list[Line]:
     ]
     keys = [f"{key}: {sorted(ids)}" for key, ids in seen.answers.items() if len(ids) > 1]
     strangers = {entry.job_id for entry in seen.entries} - seen.accepted
+    rows = [
+        f"{job_id}: {job['state']}, Celery says {seen.rows.get(job_id)}"
+        for job_id, job in seen.jobs.items()
+        if job["state"] in FINAL and seen.rows.get(job_id) != _ROWS[job["state"]]
+    ]
     return [
         Line("jobs lost", len(unknown) + len(unended), 0, unknown + unended),
         Line("jobs without a final event", len(silent), 0, silent),
@@ -92,6 +105,7 @@ def _ends(seen: Evidence) -> list[Line]:
         Line("jobs nobody asked for", len(strangers), 0, sorted(strangers)),
         Line("idempotency keys with two jobs", len(keys), 0, keys),
         Line("jobs failed by our own fault", len(ours), 0, ours),
+        Line("Celery results missing or contradicting", len(rows), 0, rows),
     ]
 
 

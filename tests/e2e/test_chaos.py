@@ -15,7 +15,7 @@ from bench.chaos.wards import Ward
 
 ROOT = Path(__file__).parents[2]
 #: This plan kills a worker and a consumer, loses answers and kills Redis within the dozen seconds.
-SEED, SECONDS = 30, 12
+SEED, SECONDS = 30, 11
 
 
 async def test_a_dozen_seconds_of_faults(tmp_path: Path) -> None:
@@ -61,6 +61,7 @@ def _healthy() -> Evidence:
         entries=[Entry(n, "j", n, word, word == "succeeded") for n, word in enumerate(types, 1)],
         deliveries=[{"job_id": "j", "seq": n, "final": n == 3} for n in (1, 2, 3)],
         runs=[{"id": "r", "_job_id": "j", "status": "success", "queued_at": 1.0}],
+        rows={"j": "SUCCESS"},
     )
 
 
@@ -79,6 +80,10 @@ async def test_the_scorecard_says_no() -> None:
     seen = _healthy()
     seen.entries.append(Entry(4, "j", 4, "failed", final=True))
     assert "jobs with two final events" in _broken(seen)
+
+    seen = _healthy()
+    seen.rows = {"j": "FAILURE"}
+    assert _broken(seen) == {"Celery results missing or contradicting"}
 
     seen = _healthy()
     seen.deliveries.reverse()
