@@ -22,7 +22,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.chaos.plan import make_plan
+from bench.chaos.plan import DECK
 from bench.chaos.session import DEFAULT_JOBS, Options, run
 from bench.chaos.show import Display, print_outcome
 from producers.local.processes import ROOT
@@ -44,15 +44,21 @@ def _options() -> tuple[Options, bool]:
         action="store_true",
         help="a killed Redis also forgets its last second, as in a power cut: shows what can be lost, and breaks numbers",
     )
+    parser.add_argument("--only", default="", metavar="KIND,KIND", help="deal only these kinds of faults")
     parser.add_argument("--folder", type=Path, default=None, help="where logs and the card go (var/chaos/SEED)")
     parser.add_argument("--plan", action="store_true", help="print the plan and do nothing")
     given = parser.parse_args()
+    kinds = {card.kind for card in DECK}
+    only = frozenset(kind for kind in given.only.split(",") if kind)
+    if only - kinds:
+        parser.error(f"no such kind: {', '.join(sorted(only - kinds))}; there are: {', '.join(sorted(kinds))}")
     options = Options(
         seconds=given.seconds,
         seed=given.seed,
         intensity=given.intensity,
         jobs_per_second=given.jobs_per_second,
         power_loss=given.redis_kill_hard,
+        only=only,
         folder=given.folder or ROOT / "var" / "chaos" / str(given.seed),
     )
     return options, given.plan
@@ -76,7 +82,7 @@ def main() -> int:
     # That a process ended is no news here.
     logging.getLogger("producers.local").setLevel(logging.ERROR)
     if only_plan:
-        for fault in make_plan(options.seed, options.seconds, options.intensity, power_loss=options.power_loss):
+        for fault in options.plan():
             console.print(str(fault))
         return 0
     try:

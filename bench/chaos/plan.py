@@ -104,11 +104,21 @@ DECK: tuple[Card, ...] = (
 )
 
 
-def make_plan(seed: int, seconds: float, intensity: float = 1.0, *, power_loss: bool = False) -> list[Fault]:
-    """Every fault of a run, by time. `intensity` deals cards faster and raises their probabilities."""
+def make_plan(
+    seed: int, seconds: float, intensity: float = 1.0, *, power_loss: bool = False, only: frozenset[str] = frozenset()
+) -> list[Fault]:
+    """Every fault of a run, by time. `intensity` deals cards faster and raises their probabilities.
+
+    `only` deals no other kinds. `power_loss` makes every kill of Redis a power cut.
+    """
     dice = random.Random(f"chaos:{seed}")
     short = seconds < SHORT_SECONDS
-    cards = [card for card in DECK for _ in range(card.copies) if not (short and card.slow)]
+    cards = [
+        card
+        for card in DECK
+        for _ in range(card.copies)
+        if not (short and card.slow) and (not only or card.kind in only)
+    ]
     plan: list[Fault] = []
     deck: list[Card] = []
     at = min(LEAD_IN_SECONDS, seconds / 6)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from bench.chaos.crowd import Crowd, make_asks
 from bench.chaos.evidence import FINAL, Evidence, deliveries, gather, leaks, records
 from bench.chaos.injector import Injected, Injector
-from bench.chaos.plan import make_plan
+from bench.chaos.plan import Fault, make_plan
 from bench.chaos.scorecard import Line, score
 from bench.chaos.site import BURST, FRONTENDS, RATE, Site
 from bench.chaos.wards import Ward, Watcher
@@ -36,7 +36,12 @@ class Options:
     intensity: float
     jobs_per_second: float
     power_loss: bool
+    only: frozenset[str]
     folder: Path
+
+    def plan(self) -> list[Fault]:
+        """The faults of this run."""
+        return make_plan(self.seed, self.seconds, self.intensity, power_loss=self.power_loss, only=self.only)
 
     @property
     def replay(self) -> str:
@@ -45,6 +50,7 @@ class Options:
         words += [f"--intensity {self.intensity:g}"] if self.intensity != 1 else []
         words += [f"--jobs-per-second {self.jobs_per_second:g}"] if self.jobs_per_second != DEFAULT_JOBS else []
         words += ["--redis-kill-hard"] if self.power_loss else []
+        words += [f"--only {','.join(sorted(self.only))}"] if self.only else []
         return " ".join(words)
 
 
@@ -79,7 +85,7 @@ class Shows(Protocol):
 async def run(options: Options, display: Shows) -> Outcome:
     """Carry one run out. Ends by itself; when cancelled, what it started ends first."""
     async with Site(options.folder, options.seed) as site, Producer(site.settings) as producer:
-        plan = make_plan(options.seed, options.seconds, options.intensity, power_loss=options.power_loss)
+        plan = options.plan()
         (options.folder / "plan.txt").write_text("".join(f"{fault}\n" for fault in plan))
         crowd, watcher = Crowd(producer), Watcher(site)
         injector = Injector(site, watcher)
