@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from producers.follow import Follower
 from producers.handle import Cancelled, JobHandle, Status
-from shared.database import REDIS_AWAY, Database
+from shared.database import Database
 from shared.errors import InvalidInput, JobNotFound, Problem, Unavailable
 from shared.identifiers import new_job_id
 from shared.jobs.event import Event, QueuePlace
@@ -111,10 +111,8 @@ class Producer:
 
     async def _accept(self, requests: list[JobRequest]) -> list[JobHandle]:
         catalog = self._catalog or self._open_catalog()
-        try:
+        with self._db.asking():
             targets = [await catalog.resolve(request) for request in requests]
-        except REDIS_AWAY as error:
-            raise self._db.away(error) from error
         handles = []
         for request, target in zip(requests, targets, strict=True):
             job_id = new_job_id()
@@ -186,10 +184,8 @@ class Producer:
 
     async def workflows(self) -> "Copy":
         """What can be run, with the age of the answer. Raises `Unavailable` when nothing is known yet."""
-        try:
+        with self._db.asking():
             copy = await (self._catalog or self._open_catalog()).copy()
-        except REDIS_AWAY as error:
-            raise self._db.away(error) from error
         if copy is None:
             raise Unavailable(
                 "The catalog is empty: no worker has filled it, and COMFY_DEPLOY_API_KEY is not set here."

@@ -165,10 +165,8 @@ class Catalog:
 
         Raises `Unavailable` when Redis is away.
         """
-        try:
+        with self._db.asking():
             return await self._refresh()
-        except REDIS_AWAY as error:
-            raise self._db.away(error) from error
 
     async def _refresh(self) -> Copy | None:
         lease = self._db.keys.lease("catalog")

@@ -3,7 +3,8 @@
 A script call is one round trip (EVALSHA); after a restart or SCRIPT FLUSH the client sends the text again by itself.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -71,15 +72,19 @@ class Database:
         script = self._scripts.get(name)
         if script is None:
             script = self._scripts[name] = self.redis.register_script(script_text(name))
-        try:
+        with self.asking():
             return await script(keys=[], args=[self.keys.prefix, *args])
-        except REDIS_AWAY as error:
-            raise self.away(error) from error
 
     async def hash(self, key: str) -> dict[str, str]:
         """A whole hash, empty when the key does not exist."""
-        try:
+        with self.asking():
             return await cast(Awaitable[dict[str, str]], self.redis.hgetall(key))
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Around plain commands: Redis away is `Unavailable` here, too."""
+        try:
+            yield
         except REDIS_AWAY as error:
             raise self.away(error) from error
 
@@ -91,18 +96,14 @@ class Database:
 
     async def now_ms(self) -> int:
         """Redis's clock in milliseconds: the one every time in a record is on. One round trip."""
-        try:
+        with self.asking():
             seconds, microseconds = await self.redis.time()
-        except REDIS_AWAY as error:
-            raise self.away(error) from error
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def refuse_eviction(self) -> None:
         """Raise `UnsafeRedis` when this server evicts keys under memory pressure. One round trip."""
-        try:
+        with self.asking():
             memory = await self.redis.info("memory")
-        except REDIS_AWAY as error:
-            raise self.away(error) from error
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise UnsafeRedis(

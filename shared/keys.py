@@ -121,6 +121,15 @@ class Keys:
         """zset: `<job id> <run id>` of runs a hint named that are not their job's own, by when to check (ms)."""
         return f"{self.prefix}strays"
 
+    def durations(self, deployment_id: str, kind: str) -> str:
+        """list: the last durations of a deployment's runs in seconds, newest first; kind is `total` or `run`."""
+        return f"{self.prefix}durations:{deployment_id}:{kind}"
+
+    @property
+    def hints(self) -> str:
+        """list: whether a hint had announced the end of the last runs, newest first."""
+        return f"{self.prefix}hints"
+
     # -- upkeep -------------------------------------------------------------------------------------------------
 
     @property

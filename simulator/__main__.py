@@ -100,6 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"simulator: cannot listen on {given.host}:{given.port}: {error}", file=sys.stderr)  # noqa: T201 - a program talks to its user
         return 1
+    # asyncio sets this only on sockets whose protocol number says TCP, which these do not; without it every answer on a
+    # kept connection waits 40 ms for an acknowledgement.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     port = listening.getsockname()[1]
     url = given.public_url or f"http://{given.host}:{port}"
     app = create_app(settings, keys=given.key or ["sim-key"], base_url=url.rstrip("/"), world=given.world)

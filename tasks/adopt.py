@@ -1,24 +1,24 @@
 """Which run is this job's? Found by the job id inside the run's inputs, when the answer to the submit was lost.
 
-CONTRACT section 10: list the workflow's runs since the intent, read the candidates nobody owns, compare
-`workflow_inputs._job_id`. Found: it is ours. Several: the oldest is ours and the others are cancelled. None, and the
+`search.py` finds it. Found: it is ours. Several: the oldest is ours and the others are cancelled. None, and the
 submit can no longer arrive: no run was made, and the job goes back to its lane to be submitted again.
 """
 
 import logging
+import time
 from datetime import UTC, datetime
 
 from tenacity import wait_random_exponential
 
-from shared.comfydeploy import Run
-from shared.database import REDIS_AWAY
-from shared.errors import JobNotFound, RunNotFound, TryLater, Undecided
+from shared.errors import GiveUp, JobNotFound, RunNotFound, TellOperator, TryLater, Unavailable, Undecided
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
 from tasks.cancel import cancel_run
 from tasks.engine import Engine
+from tasks.fail import fail
 from tasks.schedule import delay
+from tasks.search import intent_ms, runs_of
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +26,19 @@ log = logging.getLogger(__name__)
 ANSWERED_GRACE_SECONDS = 10.0
 #: Beyond our own timeout the request may still be on its way through a proxy.
 LOST_MARGIN_SECONDS = 5.0
-#: Their clock may be behind ours.
-CLOCK_SLACK_SECONDS = 60.0
-PAGE = 100
+#: The API commits the row before anything else, within milliseconds; only when its database has no connection to spare may
+#: that take up to 30 s, and then everything else is slow, too. So when our search was answered quickly, a run that is not
+#: there so long after the intent was never made.
+QUICK_SECONDS = 3.0
+SETTLED_SECONDS = 20.0
+
+#: When we may not search: how long to hope that an operator mends that, before the job fails. A revoked key gets longer.
+UNSEARCHABLE_SECONDS = 120.0
+UNAUTHORIZED_SECONDS = 3600.0
+LONGEST_SEARCH_SECONDS = 10.0
 
 #: Between two searches: up to 2, 4, 8, then 10 s.
-SEARCH = wait_random_exponential(multiplier=1, min=1, max=10)
+SEARCH = wait_random_exponential(multiplier=1, min=1, max=LONGEST_SEARCH_SECONDS)
 
 
 async def note_undecided(engine: Engine, job: Job, error: Undecided) -> float:
@@ -46,12 +53,17 @@ async def note_undecided(engine: Engine, job: Job, error: Undecided) -> float:
 async def find_run(engine: Engine, job: Job) -> float | None:
     """Settle a `submitting` job nobody has an answer for. Answers the seconds until the next search, None when settled.
 
-    Cost: one listing a page, one read for each unowned candidate, a look token each.
+    Cost: that of a search, see `runs_of`.
     """
     # Before the search: what it does not find may have appeared while it went on.
-    now = await engine.database.now_ms()
-    runs = sorted(await _runs_of(engine, job), key=lambda run: run.created_at or datetime.max.replace(tzinfo=UTC))
+    now, began = await engine.database.now_ms(), time.monotonic()
+    try:
+        runs = await runs_of(engine, job)
+    except (GiveUp, TellOperator) as error:
+        return await _unsearchable(engine, job, error)
+    quick = time.monotonic() - began < QUICK_SECONDS
     if runs:
+        runs.sort(key=lambda run: run.created_at or datetime.max.replace(tzinfo=UTC))
         log.info("run adopted", extra={"job_id": job.id, "run_id": runs[0].id, "found": len(runs)})
         if len(runs) > 1:
             # Noted first, so that a crash in here leaves none of them running.
@@ -60,14 +72,26 @@ async def find_run(engine: Engine, job: Job) -> float | None:
         for extra in runs[1:]:
             await _settle_stray(engine, job.id, extra.id)
         return None
-    until = job.undecided_until or _intent(job) + round(
+    until = job.undecided_until or intent_ms(job) + round(
         (engine.client.timeouts.submit_seconds + LOST_MARGIN_SECONDS) * 1000
     )
+    if quick:
+        until = min(until, intent_ms(job) + round(SETTLED_SECONDS * 1000))
     if now < until:
-        return min(delay(SEARCH, 1 + (now - _intent(job)) // 5000), max(0.5, (until - now) / 1000))
+        return min(delay(SEARCH, 1 + (now - intent_ms(job)) // 5000), max(0.5, (until - now) / 1000))
     log.info("no run was made, the job is submitted again", extra={"job_id": job.id})
     await return_to_lane(engine, job.id)
     await engine.dispatch()
+    return None
+
+
+async def _unsearchable(engine: Engine, job: Job, error: GiveUp | TellOperator) -> float | None:
+    """The API does not let us look (a key without the right, a deleted workflow): a second run must not be risked."""
+    patience = UNAUTHORIZED_SECONDS if error.upstream_status == 401 else UNSEARCHABLE_SECONDS
+    if await engine.database.now_ms() < intent_ms(job) + patience * 1000:
+        return LONGEST_SEARCH_SECONDS
+    message = f"The answer to the submit was lost, and whether a run was made cannot be found out: {error}"
+    await fail(engine, job, Unavailable(message))
     return None
 
 
@@ -113,9 +137,8 @@ async def cancel_if_stray(engine: Engine, job_id: str, run_id: str) -> bool:
 async def adopt(engine: Engine, job: Job, run_id: str) -> None:
     """Make a run the job's own. When the job has moved on, the run is what a hint would have named: a stray to cancel,
     or, when the job has gone back to its lane, the one to adopt instead of posting again."""
-    moved = await engine.store.move(
-        job.id, JobState.SUBMITTED, run_id=run_id, first_look_seconds=engine.schedule.first_look(job)
-    )
+    first_look = engine.schedule.first_look(job, await engine.history.outlook(job.deployment_id))
+    moved = await engine.store.move(job.id, JobState.SUBMITTED, run_id=run_id, first_look_seconds=first_look)
     if moved.reply == "missing":
         await cancel_run(engine, run_id)
     elif not moved:
@@ -130,53 +153,3 @@ async def _settle_stray(engine: Engine, job_id: str, run_id: str) -> None:
             await engine.lanes.settled("strays", f"{job_id} {run_id}")
     except TryLater as error:
         log.warning("stray left to upkeep", extra={"job_id": job_id, "run_id": run_id, "error": str(error)})
-
-
-def _intent(job: Job) -> int:
-    return job.submitting_at or job.created_at
-
-
-async def _runs_of(engine: Engine, job: Job) -> list[Run]:
-    """Every run that carries the job's id."""
-    ids = await _listed(engine, job)
-    if not ids:
-        return []
-    try:
-        owners = await engine.database.redis.mget([engine.database.keys.run(run_id) for run_id in ids])
-    except REDIS_AWAY as error:
-        raise engine.database.away(error) from error
-    found = []
-    for run_id, owner in zip(ids, owners, strict=True):
-        if owner not in (None, job.id):
-            continue
-        try:
-            async with engine.bucket.call("look"):
-                run = await engine.client.runs.get(run_id)
-        except RunNotFound:
-            continue
-        if run.workflow_inputs.get(REFERENCE_INPUT) == job.id:
-            found.append(run)
-    return found
-
-
-async def _listed(engine: Engine, job: Job) -> list[str]:
-    """Ids of the runs made since the intent."""
-    since = _intent(job) / 1000 - CLOCK_SLACK_SECONDS
-    ids: list[str] = []
-    while True:
-        async with engine.bucket.call("look"):
-            if job.workflow_id:
-                page = await engine.client.runs.list_by_workflow(
-                    job.workflow_id,
-                    deployment_id=job.deployment_id or None,
-                    created_after=since,
-                    limit=PAGE,
-                    offset=len(ids),
-                )
-            else:
-                page = await engine.client.runs.list_by_deployment(job.deployment_id, limit=PAGE, offset=len(ids))
-        # Newest first, and new ones push others to the next page: an id may come twice, none is missed.
-        ids += [run.id for run in page if run.id not in ids]
-        old = page and page[-1].created_at and page[-1].created_at.timestamp() < since
-        if len(page) < PAGE or old:
-            return ids

@@ -20,13 +20,14 @@ from shared.comfydeploy import ComfyDeploy
 from shared.database import Database
 from shared.errors import Stopping
 from shared.following.due import DueSet
+from shared.following.history import History
 from shared.jobs.lanes import Lanes
 from shared.jobs.store import JobStore
 from shared.limits.bucket import TokenBucket
 from shared.settings import Settings
 from tasks.closing import Rows
 from tasks.fault_points import reach
-from tasks.schedule import Backoff, Schedule
+from tasks.schedule import Learned, Schedule
 
 T = TypeVar("T")
 
@@ -52,7 +53,8 @@ class Engine:
     due: DueSet
     publisher: Publisher
     rows: Rows
-    schedule: Schedule = field(default_factory=Backoff)
+    history: History
+    schedule: Schedule = field(default_factory=Learned)
     #: Workflow -> when (monotonic seconds) its listing may be asked for again; the API refused it.
     unlistable: dict[str, float] = field(default_factory=dict)
     #: Set when the process was told to stop: whoever waits for a token gives its job back.
@@ -79,6 +81,7 @@ class Engine:
             store=JobStore(database, keep_seconds=settings.job_keep_seconds),
             lanes=Lanes(database, settings),
             due=DueSet(database, owner=name),
+            history=History(database),
             publisher=Publisher(app, database),
             rows=Rows(app, hostname),
         )

@@ -1,7 +1,7 @@
 """What became of the runs of a workflow? One look, as few calls as it takes.
 
-    runs worth asking about ──┬─ two or more ─▶ one listing answers for all ─▶ a read for each that ended well (outputs)
-                              └─ one ─────────▶ one read                     └▶ a read for each whose progress is wanted
+    runs in flight ──┬─ many, who knows which ended ─▶ one listing answers for all ─▶ a read for each that ended well
+                     └─ few, probably ended ─────────▶ a read each                  └▶ a read for each whose progress is wanted
 
 A look never counts as an attempt, and a look that fails never fails a job: the runs keep their place in the due-set and
 are looked at again. The lease of `shared/following/due.py` bounds how long a look may take.
@@ -10,10 +10,11 @@ are looked at again. The lease of `shared/following/due.py` bounds how long a lo
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from shared.comfydeploy import ListedRun, Run
-from shared.errors import ConveyorError, GiveUp, RunNotFound, Stopping, TellOperator, TryLater
+from shared.errors import ConveyorError, GiveUp, RunNotFound, Stopping, TellOperator, TryLater, Unavailable
 from shared.following.due import LEASE_SECONDS, InFlight
 from shared.jobs.record import Job
 from shared.jobs.states import JobState
@@ -21,7 +22,19 @@ from tasks import reading
 from tasks.cancel import cancel_run
 from tasks.engine import Engine
 from tasks.fault_points import reach
-from tasks.schedule import TROUBLE, delay
+from tasks.schedule import (
+    MOST_SECONDS,
+    PRICE_SECONDS,
+    PROGRESS_SECONDS,
+    TROUBLE,
+    Backoff,
+    Watched,
+    delay,
+    jittered,
+    price,
+    waiting,
+    worth_reading,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +54,13 @@ CLOCK_SLACK_SECONDS = 60.0
 #: A listing that was refused (a key without the right, a workflow that was deleted) is not asked for again this long.
 UNLISTABLE_SECONDS = 600.0
 
+#: A listing is read on until every run in flight was found, up to so many pages.
+MOST_PAGES = 5
+
+#: A run that ended well without outputs, and one whose cancel was asked for, are looked at again this soon.
+NO_OUTPUTS_AGAIN_SECONDS = 2.0
+CANCEL_AGAIN_SECONDS = 1.0
+
 #: After an answer only an operator can mend (a refused key), looks go on, slowly.
 OPERATOR_SECONDS = 30.0
 
@@ -56,9 +76,9 @@ async def look(engine: Engine, workflow_id: str) -> None:
     except Stopping:
         pass  # looks are free to repeat: another worker takes over as soon as the claim is given back
     except ConveyorError as error:
-        await glance.put_off(error)
+        glance.put_off(error)
     finally:
-        await engine.due.settle(workflow_id, glance.next_looks)
+        await engine.due.settle(workflow_id, glance.next_looks, glance.can_wait, looked_at=glance.began_ms or None)
     if glance.ended:
         await engine.dispatch()
 
@@ -69,86 +89,129 @@ class _Look:
     def __init__(self, engine: Engine, workflow_id: str) -> None:
         self.engine = engine
         self.workflow_id = workflow_id
-        #: member -> seconds; what `settle` is told.
+        #: Redis's time when the look began, and ours: what lies between costs no round trip.
+        self.began_ms, self._began = 0, time.monotonic()
+        #: member -> seconds; what `settle` is told: of runs looked at, and of those that need not be.
         self.next_looks: dict[str, float] = {}
+        self.can_wait: dict[str, float] = {}
         #: Jobs that became final in this look.
         self.ended = 0
-        self._asked: list[InFlight] = []
-        #: Redis's time when the look began, and ours: what lies between costs no round trip.
-        self._began_ms, self._began = 0, time.monotonic()
-
-    async def carry_out(self) -> None:
-        self._began_ms, in_flight = await self.engine.due.in_flight(self.workflow_id)
-        now_ms, self._began = self._began_ms, time.monotonic()
-        worth = [run for run in in_flight if run.look_at <= now_ms + TOGETHER_SECONDS * 1000]
-        self._asked = worth
-        listable = self.workflow_id and time.monotonic() >= self.engine.unlistable.get(self.workflow_id, 0.0)
-        if len(worth) >= 2 and listable:
-            await self._look_at_all(now_ms, in_flight, worth)
-        else:
-            await self._read_each(worth, await self._jobs(worth))
+        self._due: list[InFlight] = []
+        #: Members somebody has been asked about.
+        self._looked: set[str] = set()
+        #: Members that something is awaited of, by when to look again at the latest.
+        self._soon: dict[str, float] = {}
+        #: Members that became final.
+        self._gone: set[str] = set()
+        self._jobs: dict[str, Job] = {}
 
     def _now_ms(self) -> int:
-        return self._began_ms + round((time.monotonic() - self._began) * 1000)
+        return self.began_ms + round((time.monotonic() - self._began) * 1000)
 
-    async def _look_at_all(self, now_ms: int, in_flight: list[InFlight], worth: list[InFlight]) -> None:
+    async def carry_out(self) -> None:
+        self.began_ms, in_flight = await self.engine.due.in_flight(self.workflow_id)
+        self._began = time.monotonic()
+        self._due = [run for run in in_flight if run.look_at <= self.began_ms + TOGETHER_SECONDS * 1000]
+        self._jobs = {job.id: job for job in await self.engine.store.find(run.job_id for run in in_flight)}
+        in_flight = [run for run in in_flight if run.job_id in self._jobs]
+        watched = await self._watch(in_flight)
+        singly = self._singly(in_flight, watched)
+        if singly is None:
+            await self._look_at_all(in_flight)
+        else:
+            await self._read_each(singly)
+        await self._plan([run for run in in_flight if run.member not in self._gone])
+
+    async def _watch(self, runs: list[InFlight]) -> list[Watched]:
+        """What is believed of each run, as of now."""
+        now_ms = self._now_ms()
+        watched = []
+        for run in runs:
+            job = self._jobs[run.job_id]
+            outlook = await self.engine.history.outlook(job.deployment_id)
+            looked_ms = self.began_ms if run.member in self._looked else job.looked_at
+            watched.append(Watched(job, reading.pending_of(job, outlook, now_ms, looked_ms)))
+        return watched
+
+    def _singly(self, in_flight: list[InFlight], watched: list[Watched]) -> list[InFlight] | None:
+        """The runs to read one by one; None when a listing is the better question."""
+        listable = self.workflow_id and time.monotonic() >= self.engine.unlistable.get(self.workflow_id, 0.0)
+        if not listable or len(self._due) <= 1 == len(in_flight):
+            return self._due
+        wanting = [run for run in self._due if self._wants_progress(self._jobs[run.job_id])]
+        pending = [one.pending for one in watched if one.pending is not None]
+        if len(pending) < len(in_flight):
+            return self._due if len(self._due) == 1 else None
+        places = worth_reading(pending)
+        if places is not None:
+            likely = [in_flight[place] for place in places]
+            return likely + [run for run in wanting if run not in likely]
+        return wanting if wanting and waiting(pending) < PRICE_SECONDS / 2 else None
+
+    def _wants_progress(self, job: Job) -> bool:
+        return job.request.progress and job.state is JobState.RUNNING
+
+    async def _look_at_all(self, in_flight: list[InFlight]) -> None:
         """One listing for every run in flight; reads only for what a listing cannot tell."""
-        jobs = await self._jobs(in_flight)
         try:
-            listed = await self._list(jobs, len(in_flight))
+            listed = await self._list(in_flight)
         except (GiveUp, TellOperator) as error:
             if isinstance(error, TellOperator) and error.upstream_status == 401:
                 raise  # reads would hear the same
             log.warning("runs are read singly", extra={"workflow_id": self.workflow_id, "error": str(error)})
             self.engine.unlistable[self.workflow_id] = time.monotonic() + UNLISTABLE_SECONDS
-            await self._read_each(worth, jobs)
+            await self._read_each(self._due)
             return
-        urgent = {run.member for run in worth}
         #: Ended runs first: their users wait for pictures, the others only for a number.
         ended: list[InFlight] = []
         others: list[InFlight] = []
         for run in in_flight:
-            job, row = jobs.get(run.job_id), listed.get(run.run_id)
-            if job is None:
-                continue
+            job, row = self._jobs[run.job_id], listed.get(run.run_id)
             state = reading.state_of(row.status) if row else None
-            wants_progress = job.request.progress and state is JobState.RUNNING and run.member in urgent
-            unsettled = job.cancel_requested_at is not None or now_ms >= reading.deadline_ms(job)
+            wants_progress = job.request.progress and state is JobState.RUNNING
+            unsettled = job.cancel_requested_at is not None or self.began_ms >= reading.deadline_ms(job)
+            if row is not None:
+                self._looked.add(run.member)
             if state is JobState.SUCCEEDED:
                 ended.append(run)
             elif row is None or wants_progress or unsettled:
-                if run.member in urgent:
+                if run in self._due:
                     others.append(run)
             else:
                 await self._apply(run, job, row)
-        await self._read_each(ended + others, jobs)
+        await self._read_each(ended + others)
 
-    async def _list(self, jobs: dict[str, Job], in_flight: int) -> dict[str, ListedRun]:
-        """The workflow's runs by id, from the oldest of ours on."""
-        oldest = min((job.submitting_at or job.created_at for job in jobs.values()), default=0)
-        async with self.engine.bucket.call("look"):
-            rows = await self.engine.client.runs.list_by_workflow(
-                self.workflow_id,
-                created_after=datetime.fromtimestamp(oldest / 1000 - CLOCK_SLACK_SECONDS, UTC),
-                limit=max(LISTED_AT_LEAST, 2 * in_flight),
-            )
-        return {row.id: row for row in rows}
+    async def _list(self, in_flight: list[InFlight]) -> dict[str, ListedRun]:
+        """The workflow's runs by id, from the oldest of ours on. One call a page; the newest come first."""
+        wanted = {run.run_id for run in in_flight}
+        oldest = min((job.submitting_at or job.created_at for job in self._jobs.values()), default=0)
+        since = datetime.fromtimestamp(oldest / 1000 - CLOCK_SLACK_SECONDS, UTC)
+        limit = max(LISTED_AT_LEAST, 2 * len(in_flight))
+        rows: dict[str, ListedRun] = {}
+        for page in range(MOST_PAGES):
+            async with self.engine.bucket.call("look"):
+                found = await self.engine.client.runs.list_by_workflow(
+                    self.workflow_id, created_after=since, limit=limit, offset=page * limit
+                )
+            rows |= {row.id: row for row in found}
+            if len(found) < limit or wanted <= rows.keys():
+                break
+        return rows
 
-    async def _read_each(self, runs: list[InFlight], jobs: dict[str, Job]) -> None:
-        async def read(run: InFlight) -> None:
-            if job := jobs.get(run.job_id):
-                await self._read(run, job)
-
+    async def _read_each(self, runs: list[InFlight]) -> None:
         most = min(MOST_READS, max(LEAST_READS, round(self.engine.settings.rate_per_second * LOOK_SECONDS / 2)))
-        results = await asyncio.gather(*(read(run) for run in runs[:most]), return_exceptions=True)
+        results = await asyncio.gather(*(self._read(run) for run in runs[:most]), return_exceptions=True)
         for result in results:
             if isinstance(result, ConveyorError):
-                await self.put_off(result)
+                self.put_off(result)
             elif isinstance(result, BaseException):
                 raise result
 
-    async def _read(self, run: InFlight, job: Job) -> None:
+    async def _read(self, run: InFlight) -> None:
         """Read one run; before that, end it when the user asked for it or its time is up."""
+        job = self._jobs.get(run.job_id)
+        if job is None:
+            return
         now_ms = self._now_ms()
         too_late = now_ms >= reading.deadline_ms(job)
         if job.cancel_requested_at is not None or too_late:
@@ -161,8 +224,9 @@ class _Look:
             if too_late:
                 await self._end(run, job, reading.overdue(job, now_ms))
             else:
-                self.next_looks[run.member] = self.engine.schedule.next_look(job)
+                self.next_looks[run.member] = delay(Backoff.WAIT, job.looks + 1)
             return
+        self._looked.add(run.member)
         # A run that was cancelled because its time was up, not because somebody asked, timed out for its user.
         gone = reading.state_of(answer.status) is JobState.CANCELLED and job.cancel_requested_at is None
         if too_late and (not answer.is_final or gone):
@@ -175,30 +239,59 @@ class _Look:
         now_ms = self._now_ms()
         if ending := reading.ending_of(job, answer, now_ms):
             await self._end(run, job, ending)
+            if ending.state is not JobState.CANCELLED:
+                await self._remember(job, answer)
             return
         state = reading.state_of(answer.status)
         if state is JobState.RUNNING and job.state is JobState.SUBMITTED:
-            await self.engine.store.move(job.id, JobState.RUNNING)
+            await self.engine.store.move(job.id, JobState.RUNNING, upstream_wait_ms=reading.upstream_wait_ms(answer))
+            self._jobs[job.id] = replace(job, state=JobState.RUNNING)
             await self._show(job, "running")
-        elif state is JobState.SUCCEEDED and isinstance(answer, Run) and job.no_outputs_at is None:
-            await self.engine.store.stamp(job.id, no_outputs_at=str(now_ms))
+        elif state is JobState.SUCCEEDED and isinstance(answer, Run):
+            if job.no_outputs_at is None:
+                await self.engine.store.stamp(job.id, no_outputs_at=str(now_ms))
+            self._soon[run.member] = NO_OUTPUTS_AGAIN_SECONDS
+        if job.cancel_requested_at is not None:
+            self._soon[run.member] = CANCEL_AGAIN_SECONDS
         if state is JobState.RUNNING and isinstance(answer, Run) and job.request.progress:
             progress = reading.progress_of(answer)
             if progress.fraction is not None and await self.engine.store.progress(job.id, progress):
                 await self._show(job, f"{progress.fraction:.0%} {progress.text or ''}".rstrip())
-        if run in self._asked:
-            # A run that was only covered by another's listing keeps its own time: no news is no reason to wait longer.
-            self.next_looks[run.member] = self.engine.schedule.next_look(job)
 
     async def _end(self, run: InFlight, job: Job, ending: reading.Ending) -> None:
         await reach("after_read", job.id)
         moved = await self.engine.store.move(
             job.id, ending.state, result=ending.result, error=ending.error, timing=ending.timing
         )
+        self._gone.add(run.member)
         if moved:
             self.ended += 1
             await reach("after_final", job.id)
             log.info("job ended", extra={"job_id": job.id, "run_id": run.run_id, "state": ending.state.value})
+
+    async def _remember(self, job: Job, answer: Run | ListedRun) -> None:
+        """What this run teaches about the next; not worth failing a look for."""
+        hinted = job.hinted_at is not None if self.engine.settings.public_url else None
+        try:
+            await self.engine.history.record(
+                job.deployment_id, total=answer.duration_seconds, run=answer.run_seconds, hinted=hinted
+            )
+        except Unavailable as error:
+            log.warning("run not remembered", extra={"job_id": job.id, "error": str(error)})
+
+    async def _plan(self, left: list[InFlight]) -> None:
+        """Set when to look next, at all runs of the workflow together."""
+        call_price = price(self.engine.bucket.pressure_seconds, await self.engine.history.hint_rate())
+        watched = await self._watch(left)
+        times = self.engine.schedule.next_looks(watched, call_price)
+        for run, one, seconds in zip(left, watched, times, strict=True):
+            soon = self._soon.get(run.member, MOST_SECONDS)
+            if self._wants_progress(self._jobs[run.job_id]):
+                soon = min(soon, jittered(PROGRESS_SECONDS + self.engine.bucket.pressure_seconds))
+            if run.member in self._looked:
+                self.next_looks.setdefault(run.member, min(seconds, soon))
+            elif one.pending is not None:
+                self.can_wait[run.member] = min(seconds, soon)
 
     async def _show(self, job: Job, text: str) -> None:
         """Progress in Flower's row: worth having, not worth failing a look for."""
@@ -207,15 +300,13 @@ class _Look:
         except Exception as error:  # noqa: BLE001 - kombu raises what its transport raises
             log.debug("row not updated", extra={"job_id": job.id, "error": repr(error)})
 
-    async def _jobs(self, runs: list[InFlight]) -> dict[str, Job]:
-        return {job.id: job for job in await self.engine.store.find(run.job_id for run in runs)}
-
-    async def put_off(self, error: ConveyorError) -> None:
+    def put_off(self, error: ConveyorError) -> None:
         """The API did not answer: everything asked about is asked again later."""
         log.warning("look failed", extra={"workflow_id": self.workflow_id, "error": str(error)})
         if isinstance(error, TellOperator):
             pause = OPERATOR_SECONDS
         else:
             pause = (error.retry_after_seconds if isinstance(error, TryLater) else None) or delay(TROUBLE, 1)
-        for run in self._asked:
-            self.next_looks.setdefault(run.member, pause)
+        for run in self._due:
+            if run.member not in self._looked:
+                self.next_looks.setdefault(run.member, pause)

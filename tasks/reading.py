@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from shared.comfydeploy import ListedRun, Run, RunStatus
+from shared.following.history import Outlook
 from shared.jobs.event import JobError, Progress, Result, Timing
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
 from tasks.cost import cost
 from tasks.outputs import outputs_of
+from tasks.schedule import Pending
 
 #: A run that ended well shows its outputs at once, or a little later; after this it has none.
 NO_OUTPUTS_GRACE_SECONDS = 20.0
@@ -63,6 +65,29 @@ def deadline_ms(job: Job) -> int:
     if job.started_at:
         return job.started_at + round(allowed * 1000)
     return (job.submitted_at or job.created_at) + round((UPSTREAM_QUEUE_SECONDS + allowed) * 1000)
+
+
+def pending_of(job: Job, outlook: Outlook, now_ms: int, looked_ms: int | None) -> Pending | None:
+    """The run as the schedule sees it; None when too little is known of its deployment.
+
+    A run that has started is judged by how long runs take from there, any other by how long all of it takes.
+    """
+    if not outlook.is_known or job.submitted_at is None:
+        return None
+    forecast, since = outlook.total, job.submitted_at
+    if job.state is JobState.RUNNING and job.upstream_wait_ms is not None:
+        forecast, since = outlook.run, job.submitted_at + job.upstream_wait_ms
+    age = max(0, now_ms - since) / 1000
+    looked_age = min(age, max(0, (looked_ms or since) - since) / 1000)
+    hinted = (job.hinted_at or 0) > (looked_ms or 0)
+    return Pending(forecast, age, looked_age, hinted)
+
+
+def upstream_wait_ms(run: Run | ListedRun) -> str:
+    """How long the run had waited when it started, as the record keeps it; "" when the API does not say."""
+    if run.started_at is None or run.created_at is None or run.started_at < run.created_at:
+        return ""
+    return str(round((run.started_at - run.created_at).total_seconds() * 1000))
 
 
 def progress_of(run: Run) -> Progress:

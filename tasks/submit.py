@@ -16,7 +16,7 @@ import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from celery import shared_task
 from celery.exceptions import Ignore
@@ -24,7 +24,6 @@ from celery.exceptions import Ignore
 from shared.broker import SUBMIT_TASK
 from shared.errors import ConveyorError, GiveUp, Stopping, TellOperator, TryLater, Undecided
 from shared.hooks import address
-from shared.jobs.event import JobError
 from shared.jobs.lanes import HOLD_SECONDS
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
@@ -32,6 +31,7 @@ from shared.jobs.states import JobState
 from shared.jobs.store import Target
 from tasks.adopt import adopt, adopt_hinted, find_run, note_undecided, return_to_lane
 from tasks.engine import Engine, process
+from tasks.fail import fail
 from tasks.fault_points import reach
 from tasks.schedule import TROUBLE, delay
 
@@ -149,17 +149,3 @@ async def _target(engine: Engine, job: Job) -> Target:
     if job.deployment_id and job.workflow_id:
         return Target(deployment_id=job.deployment_id, workflow_id=job.workflow_id)
     return await engine.unless_stopping(engine.catalog.resolve(job.request))
-
-
-async def fail(engine: Engine, job: Job, error: ConveyorError) -> None:
-    """End a job that cannot be submitted; the reason goes to the user, the detail to the operators."""
-    facts: dict[str, Any] = {"code": error.code, "message": str(error)[:1000]}
-    if isinstance(error, GiveUp):
-        facts |= {"user_message": error.user_message, "upstream_status": error.upstream_status}
-    elif isinstance(error, TellOperator):
-        facts |= {"user_message": "The operators have to look at this.", "upstream_status": error.upstream_status}
-    log.warning("submit failed", extra={"job_id": job.id, "code": error.code, "error": str(error)})
-    # Not from `submitted`: a run that turned up meanwhile counts more than the API's refusal of another.
-    waiting = [JobState.QUEUED, JobState.SUBMITTING]
-    await engine.store.move(job.id, JobState.FAILED, from_=waiting, error=JobError(**facts))
-    await engine.dispatch()

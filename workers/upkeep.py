@@ -36,13 +36,11 @@ class Upkeep:
     async def rescue(self) -> None:
         """Publish again what was dispatched or submitting and has been silent for a hold's length."""
         database = self._engine.database
-        try:
+        with database.asking():
             # As many messages as there are jobs to start: they are on their way, and more would only pile up.
             waiting = await database.redis.llen(QUEUE)
             if waiting and waiting >= await database.redis.zcard(database.keys.starting):
                 return
-        except REDIS_AWAY as error:
-            raise database.away(error) from error
         silent = await self._engine.lanes.overdue("starting")
         if silent:
             log.info("jobs rescued", extra={"jobs": len(silent)})
@@ -102,7 +100,7 @@ class Upkeep:
     async def prune(self) -> None:
         """Trim result streams. What a group has not acknowledged is never trimmed, nor what is younger than an hour."""
         database = self._engine.database
-        try:
+        with self._engine.database.asking():
             now = await database.now_ms()
             for frontend in sorted(await database.redis.smembers(database.keys.frontends)):
                 await database.run(
@@ -111,8 +109,6 @@ class Upkeep:
                     now - round(KEEP_EVENTS_SECONDS * 1000),
                     now - round(KEEP_UNREAD_SECONDS * 1000),
                 )
-        except REDIS_AWAY as error:
-            raise self._engine.database.away(error) from error
 
     async def warm(self) -> None:
         """Keep the catalog fresh, one worker at a time."""

@@ -9,7 +9,7 @@ import typer
 from producers.cli.budget import CLASSES, LEAST_BURST, Budget
 from producers.cli.columns import columns
 from producers.cli.outcome import OK, say
-from shared.database import REDIS_AWAY, Database
+from shared.database import Database
 from shared.errors import InvalidInput, Problem
 from shared.limits.bucket import TokenBucket
 from shared.settings import Settings
@@ -65,10 +65,8 @@ async def _write(fields: dict[str, str], *, as_json: bool) -> int:
         key = database.keys.budget(settings.account)
         pipe = database.redis.pipeline()
         pipe.hset(key, mapping=fields) if fields else pipe.hdel(key, "rate", "burst")  # type: ignore[arg-type]
-        try:
+        with database.asking():
             await pipe.execute()
-        except REDIS_AWAY as error:
-            raise database.away(error) from error
         budget = await read_budget(database, settings)
     _print(budget, as_json=as_json)
     return OK

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self, cast
 
 from producers.follow import stream_id
-from shared.database import REDIS_AWAY, Database
+from shared.database import Database
 
 #: Letters read at once.
 PAGE = 500
@@ -81,10 +81,8 @@ class DeadLetters:
         pipe = self._db.redis.pipeline(transaction=False)
         pipe.xlen(self._stream)
         pipe.xrevrange(self._stream, count=max(1, most))
-        try:
+        with self._db.asking():
             length, found = await pipe.execute()
-        except REDIS_AWAY as error:
-            raise self._db.away(error) from error
         letters = [DeadLetter.read(id_, fields) for id_, fields in reversed(found)]
         return (letters if most else []), int(length)
 
@@ -92,10 +90,8 @@ class DeadLetters:
         """Every letter, oldest first. A round trip a page; raises `Unavailable`."""
         start = "-"
         while True:
-            try:
+            with self._db.asking():
                 found = cast(list[Any], await self._db.redis.xrange(self._stream, min=start, count=PAGE))
-            except REDIS_AWAY as error:
-                raise self._db.away(error) from error
             for id_, fields in found:
                 yield DeadLetter.read(id_, fields)
             if len(found) < PAGE:

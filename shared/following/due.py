@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from shared.database import REDIS_AWAY, Database
+from shared.database import Database
 
 #: A look that takes longer than this, or a worker that was killed, loses its claim (promise 4).
 LEASE_SECONDS = 15.0
@@ -48,32 +48,40 @@ class DueSet:
         pipe = self._db.redis.pipeline(transaction=False)
         pipe.time()
         pipe.zrange(self._db.keys.inflight(workflow_id), 0, -1, withscores=True)
-        try:
+        with self._db.asking():
             (seconds, microseconds), members = await pipe.execute()
-        except REDIS_AWAY as error:
-            raise self._db.away(error) from error
         runs = []
         for member, at in members:
             job_id, _, run_id = member.partition(" ")
             runs.append(InFlight(job_id, run_id, look_at=int(at)))
         return seconds * 1000 + microseconds // 1000, runs
 
-    async def settle(self, workflow_id: str, next_looks: dict[str, float]) -> float | None:
+    async def settle(
+        self,
+        workflow_id: str,
+        next_looks: dict[str, float],
+        put_off: dict[str, float] | None = None,
+        *,
+        looked_at: int | None = None,
+    ) -> float | None:
         """End a look: seconds from now until each run looked at is worth the next, by member.
 
-        Answers the seconds until the workflow is due again, None when nothing of it is in flight.
+        `put_off` are runs that were not looked at, but can wait; `looked_at` is when the look began (ms). Answers the
+        seconds until the workflow is due again, None when nothing of it is in flight.
         """
-        delays = {member: round(seconds * 1000) for member, seconds in next_looks.items()}
-        due_ms = int(await self._db.run("settle_look", workflow_id, self._owner, json.dumps(delays)))
+        looked, waiting = (
+            json.dumps({member: round(seconds * 1000) for member, seconds in runs.items()})
+            for runs in (next_looks, put_off or {})
+        )
+        reply = await self._db.run("settle_look", workflow_id, self._owner, looked, waiting, looked_at or "")
+        due_ms = int(reply)
         return None if due_ms < 0 else due_ms / 1000
 
     async def forgotten(self) -> AsyncIterator[str]:
         """Workflows with runs in flight that are not in the due-set. O(keys): a scan, for upkeep."""
         prefix = self._db.keys.inflight("")
-        try:
+        with self._db.asking():
             async for key in self._db.redis.scan_iter(match=f"{prefix}*", count=500):
                 workflow_id = key.removeprefix(prefix)
                 if await self._db.redis.zscore(self._db.keys.due, workflow_id) is None:
                     yield workflow_id
-        except REDIS_AWAY as error:
-            raise self._db.away(error) from error

@@ -9,7 +9,7 @@ Read `shared/lua/dispatch.lua` beside it.
 
 from typing import Literal
 
-from shared.database import REDIS_AWAY, Database
+from shared.database import Database
 from shared.settings import Settings
 
 #: Jobs dispatched or submitting at once. Submits are bounded by the budget, so more would only wait in the broker.
@@ -71,14 +71,10 @@ class Lanes:
     async def suspect(self, job_id: str, run_ids: list[str]) -> None:
         """Have upkeep check runs that carry a job's id: all but the job's own are cancelled."""
         members = dict.fromkeys((f"{job_id} {run_id}" for run_id in run_ids), await self._db.now_ms())
-        try:
+        with self._db.asking():
             await self._db.redis.zadd(self._db.keys.strays, members, nx=True)
-        except REDIS_AWAY as error:
-            raise self._db.away(error) from error
 
     async def settled(self, which: Literal["closing", "strays"], member: str) -> None:
         """It is repaired, and need not be handed out again."""
-        try:
+        with self._db.asking():
             await self._db.redis.zrem(f"{self._db.keys.prefix}{which}", member)
-        except REDIS_AWAY as error:
-            raise self._db.away(error) from error

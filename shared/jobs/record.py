@@ -36,6 +36,12 @@ class Job:
     looks: int = 0
     #: Until when the run of an unanswered submit may still appear.
     undecided_until: int | None = None
+    #: Milliseconds from the run's creation to its start, on the API's clock.
+    upstream_wait_ms: int | None = None
+    #: When a look last saw the run going on.
+    looked_at: int | None = None
+    #: When a hint last came.
+    hinted_at: int | None = None
     #: The run a hint named before any answer did; not believed until it was read.
     hinted_run: str = ""
     #: When a run that ended well was first seen without outputs.
@@ -63,7 +69,7 @@ class Job:
             id=fields["id"],
             state=JobState(fields["state"]),
             seq=int(fields["seq"]),
-            request=JobRequest.model_validate_json(fields["request"]),
+            request=JobRequest.stored(fields["request"]),
             created_at=int(fields["created_at"]),
             pool=fields.get("pool", ""),
             workflow_id=fields.get("workflow_id", ""),
@@ -75,6 +81,9 @@ class Job:
             final_at=stamp("final_at"),
             cancel_requested_at=stamp("cancel_requested_at"),
             undecided_until=stamp("undecided_until"),
+            upstream_wait_ms=stamp("upstream_wait_ms"),
+            looked_at=stamp("looked_at"),
+            hinted_at=stamp("hinted_at"),
             hinted_run=fields.get("hinted_run", ""),
             no_outputs_at=stamp("no_outputs_at"),
             attempt=int(fields.get("attempt") or 0),

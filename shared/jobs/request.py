@@ -152,6 +152,15 @@ class JobRequest(_Closed):
                 problems.append(Problem("workflow", _ONE_THING))
             raise InvalidInput(problems) from None
 
+    @classmethod
+    def stored(cls, text: str) -> "JobRequest":
+        """A request as a record keeps it. Fields we do not know are left out: a newer producer accepted them."""
+        data = json.loads(text)
+        known = {name: value for name, value in data.items() if name in cls.model_fields}
+        if isinstance(known.get("user"), dict):
+            known["user"] = {name: value for name, value in known["user"].items() if name in User.model_fields}
+        return cls.model_validate(known)
+
     @property
     def lane(self) -> str:
         """The user as lanes and windows know them: the same id on two platforms is two people."""

@@ -4,19 +4,22 @@ Read `shared/lua/create.lua` and `shared/lua/transition.lua` beside it.
 """
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel
 
-from shared.database import REDIS_AWAY, Database
+from shared.database import Database
 from shared.errors import JobNotFound
 from shared.identifiers import new_job_id
 from shared.jobs.event import EventType, JobError, Progress, Result, Timing
 from shared.jobs.record import Job
 from shared.jobs.request import JobRequest
 from shared.jobs.states import FINAL, JobState, sources
+
+log = logging.getLogger(__name__)
 
 #: An idempotency key stands for its job this long.
 IDEMPOTENCY_SECONDS = 24 * 3600
@@ -107,18 +110,16 @@ class JobStore:
         return Job.from_hash(fields)
 
     async def find(self, job_ids: Iterable[str]) -> list[Job]:
-        """Read several jobs in one round trip, in order; those that are gone are left out."""
+        """Read several jobs in one round trip, in order; those that are gone or cannot be read are left out."""
         ids = list(job_ids)
         if not ids:
             return []
         pipe = self._db.redis.pipeline(transaction=False)
         for job_id in ids:
             pipe.hgetall(self._db.keys.job(job_id))
-        try:
+        with self._db.asking():
             found = await pipe.execute()
-        except REDIS_AWAY as error:
-            raise self._db.away(error) from error
-        return [Job.from_hash(fields) for fields in found if "request" in fields]
+        return [job for fields in found if (job := _readable(fields))]
 
     async def move(
         self,
@@ -178,3 +179,14 @@ class JobStore:
     async def stamp(self, job_id: str, **fields: str) -> None:
         """Note facts in the record that no event tells of, such as a newly learned workflow id."""
         await self._db.run("stamp", job_id, json.dumps(fields))
+
+
+def _readable(fields: dict[str, str]) -> Job | None:
+    """The job in a hash; None when there is none, or none that we can read: it must not keep others from being read."""
+    if "request" not in fields:
+        return None
+    try:
+        return Job.from_hash(fields)
+    except (ValueError, KeyError) as error:
+        log.error("unreadable record", extra={"job_id": fields.get("id"), "error": str(error)[:300]})  # noqa: TRY400
+        return None

@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import random
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -38,6 +39,9 @@ RECOVERY_PER_SECOND = 0.01
 #: However often the API pushes back, this part of the rate stays, or we would never learn that it has recovered.
 LEAST_FACTOR = 0.05
 
+#: Share of the newest wait in the moving average of waits.
+PRESSURE_WEIGHT = 0.1
+
 #: A 429 that does not say how long to wait.
 NO_RETRY_AFTER_SECONDS = 2.0
 
@@ -59,6 +63,8 @@ class TokenBucket:
         floors = {name: (share, max(1.0, part * settings.rate_burst)) for name, (share, part) in FLOORS.items()}
         self._floors = json.dumps(floors)
         # Callers of one class queue up here in order, and only the first asks Redis: the others could only hear "wait".
+        #: How long calls of this process have waited for their tokens lately, in seconds: what a look costs the others.
+        self.pressure_seconds = 0.0
         self._turnstiles: defaultdict[CallClass, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def ask(self, class_: CallClass) -> float:
@@ -86,10 +92,12 @@ class TokenBucket:
         Ends when granted; cancel the task to stop waiting. A closed bucket can make this wait for minutes, so the caller
         decides how long it is worth it (`asyncio.timeout`). Raises `Unavailable` when Redis is away: closed.
         """
+        began = time.monotonic()
         async with self._turnstiles[class_]:
             while True:
                 wait, failures = await self._ask(class_)
                 if wait <= 0:
+                    self.pressure_seconds += PRESSURE_WEIGHT * (time.monotonic() - began - self.pressure_seconds)
                     return failures
                 # Not longer than a second: an operator may raise the rate while we sleep.
                 await asyncio.sleep(min(wait, 1.0) + random.uniform(0, 0.003))

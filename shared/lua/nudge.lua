@@ -37,6 +37,7 @@ if not run then
   end
   return {'noted', state}
 end
+if ARGV[3] ~= '1' then redis.call('HSETNX', job, 'hinted_at', int(now)) end
 -- A look that is under way may have asked before the news: it must not put the next one off (settle_look.lua).
 if redis.call('HEXISTS', key('looking'), h[2]) == 1 then redis.call('HSET', job, 'hinted', '1') end
 redis.call('ZADD', key('inflight', h[2]), 'XX', 'LT', int(now), id .. ' ' .. run)

@@ -21,12 +21,14 @@ from shared.comfydeploy import CancelAnswer, ListedRun, Run, RunOutput, Timeouts
 from shared.database import Database
 from shared.errors import ConveyorError, InvalidInput, Problem, RateLimited, RunNotFound, Unavailable, Undecided
 from shared.following.due import DueSet
+from shared.following.history import History, Outlook
 from shared.jobs.lanes import Lanes
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.store import JobStore
 from shared.settings import Settings
 from tasks.engine import Engine
+from tasks.schedule import Backoff
 from tests.redis.stage import Clock
 
 T = TypeVar("T")
@@ -327,6 +329,8 @@ class _Client:
 class _Bucket:
     """A budget that grants everything, in its turn."""
 
+    pressure_seconds = 0.0
+
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
@@ -368,10 +372,10 @@ class _Rows:
         """Nobody looks."""
 
 
-class _Soon:
+class _Soon(Backoff):
     """A schedule that looks again at once."""
 
-    def first_look(self, job: Job) -> float:
+    def first_look(self, job: Job, outlook: Outlook | None = None) -> float:
         return 0.0
 
     def next_look(self, job: Job) -> float:
@@ -415,6 +419,7 @@ class Cast:
                 store=JobStore(gated),
                 lanes=Lanes(gated, settings),
                 due=DueSet(gated, owner=name),
+                history=History(database),
                 publisher=_Broker(self.messages, self.gate),  # type: ignore[arg-type]
                 rows=_Rows(self.closed),  # type: ignore[arg-type]
                 schedule=_Soon(),

@@ -395,6 +395,7 @@ async def test_a_run_missing_from_the_listing_is_read(
 ) -> None:
     """Newer runs of others fill the listing: ours are read singly, and none is forgotten."""
     monkeypatch.setattr(look_module, "LISTED_AT_LEAST", 0)
+    monkeypatch.setattr(look_module, "MOST_PAGES", 1)
     jobs = await bench.submit_all(3)
     await api.finish(jobs[0].run_id)
     await api.update(jobs[1].run_id, status="running")

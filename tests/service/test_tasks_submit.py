@@ -10,7 +10,7 @@ import pytest
 
 from producers.local.redis_server import free_port
 from shared.jobs.states import JobState
-from tasks import adopt
+from tasks import adopt, search
 from tasks.submit import submit_job
 from tests.service.worker_fixtures import CANCEL, LIST, PORTRAIT, READ, SUBMIT, Api, Bench, until
 from workers.upkeep import Upkeep
@@ -423,7 +423,7 @@ async def test_runs_of_others_are_neither_adopted_nor_cancelled(bench: Bench, ap
 
 async def test_a_run_beyond_the_first_page_is_found(bench: Bench, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Newer runs of others push ours to a later page: all pages since the intent are read."""
-    monkeypatch.setattr(adopt, "PAGE", 3)
+    monkeypatch.setattr(search, "PAGE", 3)
     await api.fault("lost_answer", SUBMIT, count=1)
     job = await bench.submit()
     for _ in range(7):

@@ -23,6 +23,7 @@ from shared.comfydeploy import ComfyDeploy, Timeouts
 from shared.comfydeploy.transport import Transport
 from shared.database import Database
 from shared.following.due import DueSet
+from shared.following.history import History, Outlook
 from shared.jobs.event import Event
 from shared.jobs.lanes import Lanes
 from shared.jobs.record import Job
@@ -33,6 +34,7 @@ from shared.limits.bucket import TokenBucket
 from shared.settings import Settings
 from tasks.engine import Engine
 from tasks.look import look
+from tasks.schedule import Backoff
 from tasks.submit import submit_job
 
 ROOT = Path(__file__).parents[2]
@@ -164,10 +166,10 @@ class RowRecorder:
         pass
 
 
-class AtOnce:
+class AtOnce(Backoff):
     """A schedule that finds every run worth a look at once."""
 
-    def first_look(self, job: Job) -> float:
+    def first_look(self, job: Job, outlook: Outlook | None = None) -> float:
         return 0.0
 
     def next_look(self, job: Job) -> float:
@@ -233,6 +235,7 @@ class Bench:
             store=JobStore(database, keep_seconds=settings.job_keep_seconds),
             lanes=Lanes(database, settings),
             due=DueSet(database, owner=name),
+            history=History(database),
             publisher=self.published,  # type: ignore[arg-type]
             rows=self.rows,  # type: ignore[arg-type]
             schedule=AtOnce(),

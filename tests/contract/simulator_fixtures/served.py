@@ -89,6 +89,7 @@ async def in_process(**settings: Any) -> AsyncIterator[Simulated]:
 async def served(**settings: Any) -> AsyncIterator[Simulated]:
     """Serve a simulator of this process on a free port."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as `python -m simulator` does
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     app = create_app(Settings.model_validate({**QUICK, **settings}), base_url=url)
     config = uvicorn.Config(app, http=CuttableProtocol, ws="none", log_level="critical", timeout_graceful_shutdown=0)
