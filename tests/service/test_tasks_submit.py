@@ -10,7 +10,7 @@ import pytest
 
 from producers.local.redis_server import free_port
 from shared.jobs.states import JobState
-from tasks import adopt, search
+from tasks import search
 from tasks.submit import submit_job
 from tests.service.worker_fixtures import CANCEL, LIST, PORTRAIT, READ, SUBMIT, Api, Bench, until
 from workers.upkeep import Upkeep
