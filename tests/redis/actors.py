@@ -99,7 +99,7 @@ class Gate:
         """One call to Redis, when its turn has come."""
         repeat = await self.turn(what)
         answer = await self._carry_out(call)
-        if repeat:
+        if repeat and what != "pipeline":  # those only read
             await self.turn(f"{what} (again)")
             answer = await self._carry_out(call)
         return answer
