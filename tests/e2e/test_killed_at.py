@@ -23,8 +23,8 @@ from producers.local.stack import Stack
 from producers.producer import Producer
 from shared.database import Database
 from shared.jobs.states import JobState
-from shared.jobs.store import JobStore
 from shared.settings import Settings
+from tasks.adopt import LONGEST_SEARCH_SECONDS, SETTLED_SECONDS
 from tasks.fault_points import FaultPoint
 from tests.e2e.site import Site, until
 
@@ -88,7 +88,6 @@ async def aftermath(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[A
 
         await until(searched, seconds=30, what="somebody looks for the run of the job without one")
         searched_after = time.monotonic() - deaths["after_intent"].died
-        await end_the_grace(site, deaths["after_intent"].handle.id)
         await asyncio.gather(*(ends(site, death) for death in deaths.values()))
         yield Aftermath(site, deaths, searched_after)
 
@@ -107,12 +106,6 @@ async def dies(site: Site, folder: Path, point: FaultPoint, workflow: str) -> De
         return Death(handle, code, time.monotonic())
     finally:
         await victim.stop()
-
-
-async def end_the_grace(site: Site, job_id: str) -> None:
-    """The minute in which the dead worker's request may still arrive is over; nobody wants to wait for it here."""
-    async with Database.open(site.settings.redis_url) as database:
-        await JobStore(database).stamp(job_id, undecided_until=str(await database.now_ms() - 1))
 
 
 async def ends(site: Site, death: Death) -> None:
@@ -145,9 +138,11 @@ async def test_its_job_ends_within_the_promise(aftermath: Aftermath, point: Faul
 
 
 async def test_a_job_without_a_run_is_looked_for_within_the_promise(aftermath: Aftermath) -> None:
-    """Killed between intent and POST: another worker looks for the run a lease later, and does not post blindly."""
+    """Killed between intent and POST: another worker looks for the run a lease later, and posts when there is none."""
     assert aftermath.searched_after < PROMISE_SECONDS + SLACK_SECONDS
-    (job,) = await aftermath.site.jobs([aftermath.deaths["after_intent"].handle.id])
+    death = aftermath.deaths["after_intent"]
+    assert death.ended - death.died < SETTLED_SECONDS + LONGEST_SEARCH_SECONDS + SLACK_SECONDS
+    (job,) = await aftermath.site.jobs([death.handle.id])
     assert job.attempt == 2
     assert (await aftermath.site.stats())["calls"][SUBMIT] == len(WORKFLOWS)
 

@@ -27,6 +27,7 @@ from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.store import JobStore
 from shared.settings import Settings
+from tasks.adopt import SETTLED_SECONDS
 from tasks.engine import Engine
 from tasks.schedule import Backoff
 from tests.redis.stage import Clock
@@ -37,7 +38,7 @@ T = TypeVar("T")
 Outcome = Literal[
     "made",  # (the run's id)
     "lost",  # a run was made (nothing)
-    "late",  # the request is under way and makes its run within the submit's own timeout (nothing)
+    "late",  # the request is under way and makes its run within `SETTLED_SECONDS` of the intent (nothing)
     "too late",  # the run appears after everybody has given it up: more than the API was ever seen to do (nothing)
     "vanished",  # no run (nothing)
     "broken",  # no run (500)
@@ -65,6 +66,8 @@ class Actor:
     dead: bool = False
     #: When it wrote its intent to make a run, in ms; None before.
     intent_at: int | None = None
+    #: Whether its POST has left.
+    posted: bool = False
     task: asyncio.Task[Any] | None = None
 
     @property
@@ -236,8 +239,9 @@ class ApiRuns:
         self._api, self._gate = api, gate
 
     async def submit(self, deployment_id: str, inputs: dict[str, Any], **_: Any) -> str:
-        api, job_id = self._api, str(inputs[REFERENCE_INPUT])
+        api, job_id, actor = self._api, str(inputs[REFERENCE_INPUT]), _ACTOR.get()
         await self._gate.turn("post")
+        actor.posted = True
         api.on_post(job_id)
         outcome = api.outcomes.pop(0) if api.outcomes else "made"
         run_id = ""
@@ -247,7 +251,7 @@ class ApiRuns:
             case "refused spawn":
                 api.make(job_id, status="failed")
             case "late" | "too late":
-                latest = api.clock.now_ms + round(Timeouts().submit_seconds * 1000)
+                latest = (actor.intent_at or 0) + round(SETTLED_SECONDS * 1000)
                 api.under_way.append((job_id, latest, outcome == "too late"))
         await self._gate.turn(f"answer ({outcome})")
         match outcome:
