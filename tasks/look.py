@@ -64,6 +64,9 @@ CANCEL_AGAIN_SECONDS = 1.0
 #: After an answer only an operator can mend (a refused key), looks go on, slowly.
 OPERATOR_SECONDS = 30.0
 
+#: Past its deadline a run is cancelled again and again for this long; then its job ends without it.
+CANCEL_GRACE_SECONDS = 120.0
+
 
 async def look(engine: Engine, workflow_id: str) -> None:
     """Look at what is due of a workflow and settle the claim. Never raises for trouble upstream."""
@@ -229,7 +232,12 @@ class _Look:
         self._looked.add(run.member)
         # A run that was cancelled because its time was up, not because somebody asked, timed out for its user.
         gone = reading.state_of(answer.status) is JobState.CANCELLED and job.cancel_requested_at is None
-        if too_late and (not answer.is_final or gone):
+        if too_late and not answer.is_final and now_ms < reading.deadline_ms(job) + CANCEL_GRACE_SECONDS * 1000:
+            # The cancel did not reach it. A job that ended now would leave a run that is paid for and that nobody follows.
+            self.next_looks[run.member] = delay(Backoff.WAIT, job.looks + 1)
+        elif too_late and (not answer.is_final or gone):
+            if not gone:
+                log.error("overdue run could not be cancelled", extra={"job_id": job.id, "run_id": run.run_id})
             await self._end(run, job, reading.overdue(job, now_ms))
         else:
             await self._apply(run, job, answer)

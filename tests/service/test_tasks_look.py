@@ -532,6 +532,20 @@ async def test_a_stuck_run_is_cancelled_and_its_job_timed_out(bench: Bench, api:
     assert {(await bench.job(job.id)).state for job in jobs[1:]} <= {JobState.RUNNING}
 
 
+async def test_a_job_past_its_deadline_waits_until_its_run_is_cancelled(bench: Bench, api: Api) -> None:
+    """The first cancel fails: the job does not end and leave a run that is paid for; the next look cancels it."""
+    job = await bench.submit()
+    await api.update(job.run_id, status="running")
+    await bench.look()
+    await bench.past(job.id, 670, "started_at")
+    await api.fault("error_500", CANCEL, count=1)
+    await bench.look()
+    assert (await bench.job(job.id)).state is JobState.RUNNING
+    await bench.look_at_all()
+    assert (await bench.job(job.id)).state is JobState.TIMED_OUT
+    assert {run["status"] for run in await api.runs()} == {"cancelled"}
+
+
 async def test_a_stuck_run_that_cannot_be_cancelled_times_out(bench: Bench, api: Api) -> None:
     """The cancel is refused again and again: the job is `timed_out` all the same."""
     job = await bench.submit()
