@@ -89,8 +89,8 @@ def test_commands_exist(path: Path) -> None:
             assert command in commands, line
             found = commands[command]
             if below := getattr(found, "commands", None):
-                # Its commands, of which `list` may be left out.
-                found = below.get(rest.split()[0] if rest.split() else "list", below.get("list"))
+                # Its commands, of which `list` may be left out; alone it is spoken of as a whole.
+                found = below.get(rest.split()[0], below.get("list")) if rest.split() else found
                 assert found, line
             options = {option for parameter in found.params for option in parameter.opts}
             assert set(re.findall(r"(?<=\s)--[a-z-]+", rest.partition("#")[0])) <= options | {"--help"}, line
@@ -141,6 +141,40 @@ def test_the_tour_names_files_of_about_the_length_it_says() -> None:
     for file, lines in stops:
         really = len((ROOT / file).read_text().splitlines())
         assert abs(really - int(lines)) <= max(20, int(lines) / 2), f"{file} has {really} lines"
+
+
+def test_the_tour_says_how_long_it_is() -> None:
+    """Its stops are numbered one by one, and the sum below them is their sum, to the next hundred."""
+    text = (ROOT / "docs/reading-the-code.md").read_text()
+    stops = [(int(a), int(b)) for a, b in re.findall(r"^(\d+)\. \*\*`[\w./]+`\*\*, (\d+) lines", text, re.MULTILINE)]
+
+    told = re.search(r"^About ([\d,]+) lines", text, re.MULTILINE)
+
+    assert [number for number, _ in stops] == list(range(1, len(stops) + 1))
+    assert told
+    assert abs(sum(lines for _, lines in stops) - int(told[1].replace(",", ""))) <= 100
+
+
+# -- the decisions ----------------------------------------------------------------------------------------------------
+
+DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    """The name of each begins with its number, and so does its heading."""
+    assert [int(path.name[:4]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+    for path in DECISIONS:
+        assert path.read_text().startswith(f"# {int(path.name[:4])}. "), path.name
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=name)
+def test_a_decision_says_what_it_cost(path: Path) -> None:
+    """Status, the pain, what was decided, and what was given up for it."""
+    text = path.read_text()
+
+    assert "\n**Status**: " in text
+    headings = [line for line in text.splitlines() if line in ("## Context", "## Decision", "## What we gave up")]
+    assert headings == ["## Context", "## Decision", "## What we gave up"]
 
 
 # -- the settings -----------------------------------------------------------------------------------------------------
