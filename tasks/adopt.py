@@ -17,7 +17,7 @@ from shared.jobs.states import JobState
 from tasks.cancel import cancel_run
 from tasks.engine import Engine
 from tasks.fail import fail
-from tasks.schedule import delay
+from tasks.schedule import delay, price
 from tasks.search import intent_ms, runs_of
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,8 @@ async def cancel_if_stray(engine: Engine, job_id: str, run_id: str) -> bool:
 async def adopt(engine: Engine, job: Job, run_id: str) -> None:
     """Make a run the job's own. When the job has moved on, the run is what a hint would have named: a stray to cancel,
     or, when the job has gone back to its lane, the one to adopt instead of posting again."""
-    first_look = engine.schedule.first_look(job, await engine.history.outlook(job.deployment_id))
+    outlook, hint_rate = await engine.history.outlook(job.deployment_id), await engine.history.hint_rate()
+    first_look = engine.schedule.first_look(job, outlook, price(engine.bucket.pressure_seconds, hint_rate))
     moved = await engine.store.move(job.id, JobState.SUBMITTED, run_id=run_id, first_look_seconds=first_look)
     if moved.reply == "missing":
         await cancel_run(engine, run_id)

@@ -127,13 +127,13 @@ class _Look:
 
     async def _watch(self, runs: list[InFlight]) -> list[Watched]:
         """What is believed of each run, as of now."""
-        now_ms = self._now_ms()
+        now_ms, hint_rate = self._now_ms(), await self.engine.history.hint_rate()
         watched = []
         for run in runs:
             job = self._jobs[run.job_id]
             outlook = await self.engine.history.outlook(job.deployment_id)
             looked_ms = self.began_ms if run.member in self._looked else job.looked_at
-            watched.append(Watched(job, reading.pending_of(job, outlook, now_ms, looked_ms)))
+            watched.append(Watched(job, reading.pending_of(job, outlook, now_ms, looked_ms, hint_rate)))
         return watched
 
     def _singly(self, in_flight: list[InFlight], watched: list[Watched]) -> list[InFlight] | None:

@@ -67,7 +67,9 @@ def deadline_ms(job: Job) -> int:
     return (job.submitted_at or job.created_at) + round((UPSTREAM_QUEUE_SECONDS + allowed) * 1000)
 
 
-def pending_of(job: Job, outlook: Outlook, now_ms: int, looked_ms: int | None) -> Pending | None:
+def pending_of(
+    job: Job, outlook: Outlook, now_ms: int, looked_ms: int | None, hint_rate: float = 0.0
+) -> Pending | None:
     """The run as the schedule sees it; None when too little is known of its deployment.
 
     A run that has started is judged by how long runs take from there, any other by how long all of it takes.
@@ -80,7 +82,7 @@ def pending_of(job: Job, outlook: Outlook, now_ms: int, looked_ms: int | None) -
     age = max(0, now_ms - since) / 1000
     looked_age = min(age, max(0, (looked_ms or since) - since) / 1000)
     hinted = (job.hinted_at or 0) > (looked_ms or 0)
-    return Pending(forecast, age, looked_age, hinted)
+    return Pending(forecast, age, looked_age, hinted, hint_rate)
 
 
 def upstream_wait_ms(run: Run | ListedRun) -> str:

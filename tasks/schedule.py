@@ -28,9 +28,9 @@ from shared.following.history import Outlook
 from shared.jobs.record import Job
 
 #: Seconds of waiting that one call is worth while tokens are plentiful.
-PRICE_SECONDS = 0.25
+PRICE_SECONDS = 0.22
 #: However reliable hints are, so much of the looks remains as a safety net.
-LEAST_TRUST = 0.05
+LEAST_TRUST = 0.01
 
 #: No two looks at a workflow are closer, and none is further away.
 LEAST_SECONDS = 0.2
@@ -55,11 +55,17 @@ class Pending:
     looked_age: float
     #: A hint has come since.
     hinted: bool = False
+    #: The share of ends that hints announce: of so many ends we would have heard.
+    hint_rate: float = 0.0
 
     @property
     def chance_ended(self) -> float:
-        """How likely it has ended by now. A hint may also be about a start, but most are worth a read."""
-        return 0.9 if self.hinted else self.forecast.ended_by(self.age, age=self.looked_age)
+        """How likely it has ended by now, given that a hint has come or has not (Bayes).
+
+        A hint may also be about a start, but most are worth a read.
+        """
+        ended = self.forecast.ended_by(self.age, age=self.looked_age)
+        return 0.9 if self.hinted else ended * (1.0 - self.hint_rate) / (1.0 - ended * self.hint_rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class Watched:
 class Schedule(Protocol):
     """The seam for other policies."""
 
-    def first_look(self, job: Job, outlook: Outlook) -> float:
+    def first_look(self, job: Job, outlook: Outlook, call_price: float) -> float:
         """Seconds from the submit to the first look."""
         ...
 
@@ -88,9 +94,9 @@ class Backoff:
     FIRST_SECONDS = 1.0
     WAIT = wait_exponential_jitter(multiplier=0.6, exp_base=1.5, max=5.0, jitter=0.25)
 
-    def first_look(self, job: Job, outlook: Outlook | None = None) -> float:
+    def first_look(self, job: Job, outlook: Outlook | None = None, call_price: float = PRICE_SECONDS) -> float:
         """The same for every run."""
-        del job, outlook
+        del job, outlook, call_price
         return self.FIRST_SECONDS
 
     def next_look(self, job: Job) -> float:
@@ -106,11 +112,11 @@ class Backoff:
 class Learned(Backoff):
     """The rule above for the runs of known deployments, together; backoff for the others."""
 
-    def first_look(self, job: Job, outlook: Outlook | None = None) -> float:
+    def first_look(self, job: Job, outlook: Outlook | None = None, call_price: float = PRICE_SECONDS) -> float:
         """When the run's own waiting is worth a call; a look at its workflow before that covers it, too."""
         if outlook is None or not outlook.is_known:
             return super().first_look(job)
-        return next_look([Pending(outlook.total, 0.0, 0.0)], PRICE_SECONDS)
+        return next_look([Pending(outlook.total, 0.0, 0.0)], call_price)
 
     def next_looks(self, runs: Sequence[Watched], call_price: float) -> list[float]:
         """One time for all known runs: a listing answers for all of them."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 #: Weight of a duration relative to the one after it: the last ten make up 57 % of what is believed.
-FORGETTING = 0.92
+FORGETTING = 0.95
 #: How many are kept: the oldest weighs 0.92^31, a fourteenth of the newest.
 KEPT = 32
 #: The hump for "who knows": its weight beside the newest duration's 1.0, its width on the log scale, and where it stands
@@ -91,7 +91,7 @@ def forecast(history: tuple[float, ...]) -> Forecast:
 def _widths(known: Sequence[float]) -> list[tuple[float, float]]:
     """Each duration with the width of its hump: a share of how far apart its neighbours lie, so that two humps stay two."""
     logs = sorted(math.log(seconds) for seconds in known)
-    reach = max(2, round(len(logs) ** 0.5))
+    reach = max(1, round(len(logs) ** 0.5 / 2))
     result = []
     for seconds in known:
         place = bisect_right(logs, math.log(seconds)) - 1

@@ -379,7 +379,7 @@ class _Rows:
 class _Soon(Backoff):
     """A schedule that looks again at once."""
 
-    def first_look(self, job: Job, outlook: Outlook | None = None) -> float:
+    def first_look(self, job: Job, outlook: Outlook | None = None, call_price: float = 0.0) -> float:
         return 0.0
 
     def next_look(self, job: Job) -> float:

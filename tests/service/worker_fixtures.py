@@ -169,7 +169,7 @@ class RowRecorder:
 class AtOnce(Backoff):
     """A schedule that finds every run worth a look at once."""
 
-    def first_look(self, job: Job, outlook: Outlook | None = None) -> float:
+    def first_look(self, job: Job, outlook: Outlook | None = None, call_price: float = 0.0) -> float:
         return 0.0
 
     def next_look(self, job: Job) -> float:
