@@ -10,10 +10,11 @@ nothing behind.
 """
 
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, Phase, note, settings
+import pytest
+from hypothesis import HealthCheck, Phase, currently_in_test_context, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
@@ -83,6 +84,7 @@ class Play(RuleBasedStateMachine):
         super().__init__()
         self.on = Theatre(url)
         self.url = url
+        self.rounds = 0
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         # What `Runner.run` adds for each call (signal handlers) costs more than the call.
@@ -110,6 +112,8 @@ class Play(RuleBasedStateMachine):
         self.unwanted: set[str] = set()
         self.answered: set[str] = set()
         self.not_to_post: set[str] = set()
+        #: Runs a hint has named.
+        self.heard: set[str] = set()
         self.whole = True
         self.dispatch(0, 0)
         getattr(self, prologue)(posts)
@@ -131,7 +135,9 @@ class Play(RuleBasedStateMachine):
 
     def undecided(self, posts: list[Outcome]) -> None:
         """The answer was lost, and nobody holds the subject for longer than a second."""
-        self.to_its_end(self.posting([("lost", "late", "vanished")[OUTCOMES.index(posts[0]) % 3], *posts[1:]]))
+        lost: tuple[Outcome, ...] = ("lost", "late", "vanished")
+        first = posts[0] if posts[0] in lost else lost[OUTCOMES.index(posts[0]) % 3]
+        self.to_its_end(self.posting([first, *posts[1:]]))
         self.pass_time(2.0)
 
     def given_up(self, posts: list[Outcome]) -> None:
@@ -228,6 +234,8 @@ class Play(RuleBasedStateMachine):
     async def _hint(self, job_id: str, run_id: str) -> None:
         body = f'{{"run_id": "{run_id}"}}'.encode() if run_id else b""
         await take_hint(self.cast.store, SECRET, job_id, signature(SECRET, job_id), body)
+        if run_id in self.api.runs and self.api.runs[run_id].job_id == job_id:
+            self.heard.add(run_id)
 
     # -- and act ------------------------------------------------------------------------------------------------
 
@@ -237,7 +245,8 @@ class Play(RuleBasedStateMachine):
 
     def step_of(self, actor: Actor, n: int = 0, *, repeat: bool = False) -> None:
         what = self.do(self.cast.step(actor, n, repeat=repeat))
-        note(f"{actor.name} {actor.began} in {actor.worker}: {what}{' and again' if repeat else ''}")
+        if currently_in_test_context():
+            note(f"{actor.name} {actor.began} in {actor.worker}: {what}{' and again' if repeat else ''}")
         self.see()
 
     def step(self, a: int, b: int) -> bool | None:
@@ -381,10 +390,11 @@ class Play(RuleBasedStateMachine):
             engine.stopping.clear()
         self.api.arrive()
         for job_id in self.jobs:
-            # Of runs that appear so late that nobody looks for them, only a webhook can tell.
+            # Of runs that appear so late that nobody looks for them, only a webhook can tell; one is enough.
             if any(run.too_late for run in self.api.of(job_id)):
                 for run in self.api.of(job_id):
-                    self.on_stage(self._hint(job_id, run.id))
+                    if run.id not in self.heard:
+                        self.on_stage(self._hint(job_id, run.id))
         for self.rounds in range(20):
             self.one_round()
             if all(state in FINAL for state in self.state.values()) and not self.left():
@@ -436,6 +446,93 @@ class Play(RuleBasedStateMachine):
                 assert record["state"] != S.CANCELLED, "nobody asked for that"
             assert job_id in self.cast.closed
         assert not self.left()
+
+
+# --------------------------------------------------------------------------- plays that once went wrong
+
+
+@pytest.fixture
+def play(redis_server: RedisServer) -> Iterator[Play]:
+    """A play told by the test; it ends with the last act and its verdict."""
+    play = Play(redis_server.url)
+    yield play
+    play.teardown()
+
+
+def begin(play: Play, prologue: str, *posts: Outcome) -> None:
+    """The curtain rises; what happens from here on happens whole, unless it is stepped."""
+    play.curtain(user_window=2, queue_timeout=3600, posts=list(posts), prologue=prologue)
+    play.whole = True
+
+
+def submit_again(play: Play) -> Actor:
+    """The other worker has a message for the subject."""
+    return play.do(play.cast.start("submit 0", 1, submit_job(play.cast.engines[1], play.subject)))
+
+
+def test_the_refusal_of_a_second_post_does_not_fail_a_job_that_has_a_run(play: Play) -> None:
+    """While the second POST waits, a hint names the first one's late run and it is adopted: the refusal is too late."""
+    begin(play, "posting_again", "refused")
+    (late,) = play.api.of(play.subject)
+    play.on_stage(play._hint(play.subject, late.id))
+    play.to_its_end(submit_again(play))
+    assert play.state[play.subject] is S.SUBMITTED
+    for actor in list(play.cast.actors):
+        play.to_its_end(actor)
+    assert play.state[play.subject] is S.SUBMITTED
+
+
+def test_a_search_that_finds_two_runs_keeps_the_one_the_answer_named(play: Play) -> None:
+    """Between the search and the adoption of the oldest, the answer of the second POST is heard: its run stays."""
+    begin(play, "posting_again", "made")
+    late, second = play.api.of(play.subject)
+    (posting,) = play.cast.actors
+    play.on_stage(play._hint(play.subject, NOBODYS_RUN))  # frees the hold for a search beside the POST
+    searching = submit_again(play)
+    while not searching.turns[0][0].startswith("transition submitted"):
+        play.step_of(searching)
+    play.to_its_end(posting)
+    play.to_its_end(searching)
+    assert (late.status, second.status) == ("cancelled", "not-started")
+
+
+def test_a_job_given_up_while_its_worker_dies_is_not_posted_again(play: Play) -> None:
+    """Cancelled while submitting, no run was made, and the worker dies as the job is back in its lane: it is not posted."""
+    begin(play, "undecided", "vanished")
+    play.on_stage(play._cancel(play.subject))
+    play.pass_time(70.0)
+    returning = submit_again(play)
+    while not returning.turns[0][0].startswith("transition queued"):
+        play.step_of(returning)
+    play.step_of(returning)
+    play.kill(1, 0)
+    assert play.state[play.subject] is S.QUEUED
+    play.one_round()
+    assert play.state[play.subject] is S.CANCELLED
+    assert play.api.of(play.subject) == []
+
+
+def test_a_cancel_that_meets_a_job_on_its_way_back_ends_it(play: Play) -> None:
+    """Refused while submitting, noted when the job is back in its lane: final at once."""
+    begin(play, "posting", "rate limited")
+    (posting,) = play.cast.actors
+    cancel = play.do(play.cast.start("cancel 0", None, play._cancel(play.subject)))
+    play.step_of(cancel)
+    play.to_its_end(posting)
+    assert play.state[play.subject] is S.QUEUED
+    play.to_its_end(cancel)
+    assert play.state[play.subject] is S.CANCELLED
+
+
+def test_a_run_named_before_the_job_is_given_up_does_not_go_on(play: Play) -> None:
+    """A late run is named by the one webhook that comes, and then the waiting job is cancelled: the run is, too."""
+    begin(play, "given_up")
+    (late,) = play.api.of(play.subject)
+    play.on_stage(play._hint(play.subject, late.id))
+    play.on_stage(play._cancel(play.subject))
+    assert play.state[play.subject] is S.CANCELLED
+    play.one_round()
+    assert late.cancelled
 
 
 def test_in_any_order_a_job_ends_once_and_is_paid_for_once(redis_server: RedisServer) -> None:
