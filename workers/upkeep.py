@@ -21,6 +21,9 @@ from workers.transport import dropped
 
 log = logging.getLogger(__name__)
 
+#: A rescue whose message gets lost, too, is repeated this soon.
+RESCUE_AGAIN_SECONDS = 5.0
+
 #: An event is kept at least this long, acknowledged or not: a follower may want to replay.
 KEEP_EVENTS_SECONDS = 3600.0
 #: A stream without any consumer group (a frontend that only follows single jobs, such as the CLI) is kept this long.
@@ -41,7 +44,7 @@ class Upkeep:
             waiting = await database.redis.llen(QUEUE)
             if waiting and waiting >= await database.redis.zcard(database.keys.starting):
                 return
-        silent = await self._engine.lanes.overdue("starting")
+        silent = await self._engine.lanes.overdue("starting", again_seconds=RESCUE_AGAIN_SECONDS)
         if silent:
             log.info("jobs rescued", extra={"jobs": len(silent)})
             await self._engine.publisher.publish(silent)
