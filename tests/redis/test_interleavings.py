@@ -151,6 +151,7 @@ class Play(RuleBasedStateMachine):
     def posting_again(self, posts: list[Outcome]) -> None:
         """The same, and the subject has just been posted for the second time."""
         self.given_up([])
+        self.pass_time(0.5)
         self.posting(posts)
 
     # -- what happens next --------------------------------------------------------------------------------------
