@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos check fmt schemas clean
+.PHONY: help demo up test chaos bench bench-looks check fmt schemas clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,13 +23,20 @@ demo: .venv/.installed  ## generate through the simulator, pictures in var/demo/
 up: .venv/.installed  ## stay up locally: Redis, simulator, workers, Flower
 	conveyor up
 
-test: .venv/.installed  ## all tests, with a real Redis and real workers
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/.installed  ## all tests, with a real Redis and real workers; ARGS=tests/unit for a part
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 SECONDS ?= 120
 SEED ?= 1
 chaos: .venv/.installed  ## break things for SECONDS=120 by the plan of SEED=1, then count (ARGS="--intensity 2")
 	$(BIN)/python -m bench.chaos --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
+bench: .venv/.installed  ## jobs a second beside the plain Celery design; CPU of the HTTP transports
+	$(BIN)/python -m bench.throughput $(ARGS)
+	$(BIN)/python -m bench.transports
+
+bench-looks: .venv/.installed  ## calls per job against delay, ours beside known clients'; writes docs/performance.md
+	$(BIN)/python -m bench.looks --write $(ARGS)
 
 check: .venv/.installed  ## ruff, mypy, import contracts
 	ruff format --check .

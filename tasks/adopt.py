@@ -80,7 +80,7 @@ async def find_run(engine: Engine, job: Job) -> float | None:
     if now < until:
         return min(delay(SEARCH, 1 + (now - intent_ms(job)) // 5000), max(0.5, (until - now) / 1000))
     log.info("no run was made, the job is submitted again", extra={"job_id": job.id})
-    await return_to_lane(engine, job.id)
+    await return_to_lane(engine, job.id, job.attempt)
     await engine.dispatch()
     return None
 
@@ -95,9 +95,9 @@ async def _unsearchable(engine: Engine, job: Job, error: GiveUp | TellOperator) 
     return None
 
 
-async def return_to_lane(engine: Engine, job_id: str) -> None:
+async def return_to_lane(engine: Engine, job_id: str, attempt: int) -> None:
     """No run was made: the job waits where it stood, unless the user gave it up meanwhile."""
-    moved = await engine.store.move(job_id, JobState.QUEUED, undecided_until="")
+    moved = await engine.store.move(job_id, JobState.QUEUED, attempt=attempt, undecided_until="")
     if moved and (await engine.store.get(job_id)).cancel_requested_at is not None:
         await engine.store.cancel(job_id)
 

@@ -116,6 +116,8 @@ class _Look:
         self._began = time.monotonic()
         self._due = [run for run in in_flight if run.look_at <= self.began_ms + TOGETHER_SECONDS * 1000]
         self._jobs = {job.id: job for job in await self.engine.store.find(run.job_id for run in in_flight)}
+        # A record that is gone or cannot be read has been logged; its workflow must not come up at every tick for it.
+        self.can_wait = {run.member: OPERATOR_SECONDS for run in in_flight if run.job_id not in self._jobs}
         in_flight = [run for run in in_flight if run.job_id in self._jobs]
         watched = await self._watch(in_flight)
         singly = self._singly(in_flight, watched)

@@ -12,6 +12,7 @@ with `Ignore`: it leaves its slot while the job's row stays open (`closing.py`).
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import CancelledError
@@ -36,6 +37,9 @@ from tasks.fault_points import reach
 from tasks.schedule import TROUBLE, delay
 
 log = logging.getLogger(__name__)
+
+#: An intent this old is not posted any more: others begin to act on it when the hold ends.
+STALLED_SECONDS = HOLD_SECONDS / 3
 
 
 @shared_task(name=SUBMIT_TASK, ignore_result=True)
@@ -114,12 +118,15 @@ async def _submit(engine: Engine, job: Job) -> float | None:
         raise TryLater("The catalog is not known yet, so the workflow's name cannot be resolved.")
     failures = await engine.unless_stopping(engine.bucket.take("submit"))
     await reach("after_token", job.id)
+    began = time.monotonic()
     moved = await engine.store.move(
         job.id, JobState.SUBMITTING, deployment_id=target.deployment_id, workflow_id=target.workflow_id
     )
     if not moved:
         return None  # cancelled or expired while we waited
     await reach("after_intent", job.id)
+    if time.monotonic() - began > STALLED_SECONDS:
+        raise TryLater("This worker stood still between the intent and the POST; others may have acted on it.")
     try:
         async with engine.bucket.learning(failures):
             run_id = await engine.client.runs.submit(
@@ -134,7 +141,7 @@ async def _submit(engine: Engine, job: Job) -> float | None:
     except TryLater as error:
         # No run was made: the job waits where it stood, and the bucket knows how long nobody calls.
         log.warning("submit refused for now", extra={"job_id": job.id, "error": str(error)})
-        await return_to_lane(engine, job.id)
+        await return_to_lane(engine, job.id, job.attempt + 1)
     except (GiveUp, TellOperator) as error:
         await fail(engine, job, error)
     else:

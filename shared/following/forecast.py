@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-#: Weight of a duration relative to the one after it: the last ten make up 57 % of what is believed.
+#: Weight of a duration relative to the one after it: the last ten make up half of what is believed.
 FORGETTING = 0.95
-#: How many are kept: the oldest weighs 0.92^31, a fourteenth of the newest.
+#: How many are kept: the oldest weighs 0.95^31, a fifth of the newest.
 KEPT = 32
 #: The hump for "who knows": its weight beside the newest duration's 1.0, its width on the log scale, and where it stands
 #: when nothing is known.

@@ -131,11 +131,13 @@ class JobStore:
         error: JobError | None = None,
         timing: Timing | None = None,
         first_look_seconds: float = 0.0,
+        attempt: int | None = None,
         **fields: str,
     ) -> Moved:
         """Move a job if it is in one of `from_` (default: every state that may move there), and announce it.
 
-        A late or repeated move is refused and changes nothing. `fields` are merged into the record.
+        A late or repeated move is refused and changes nothing; so is one that speaks of another `attempt` to submit than
+        the job's present one. `fields` are merged into the record.
         """
         allowed = sources(to) if from_ is None else frozenset(from_) & sources(to)
         texts = dict(fields)
@@ -143,7 +145,14 @@ class JobStore:
         texts |= {name: part.model_dump_json() for name, part in parts.items() if part is not None}
         delay_ms = self._keep_ms if to in FINAL else round(first_look_seconds * 1000)
         word, detail = await self._db.run(
-            "transition", job_id, ",".join(sorted(allowed)), to, _EVENT_OF.get(to, ""), json.dumps(texts), delay_ms
+            "transition",
+            job_id,
+            ",".join(sorted(allowed)),
+            to,
+            _EVENT_OF.get(to, ""),
+            json.dumps(texts),
+            delay_ms,
+            "" if attempt is None else attempt,
         )
         return Moved(word, seq=int(detail)) if word == "moved" else Moved(word, state=detail)
 

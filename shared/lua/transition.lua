@@ -12,6 +12,8 @@
 --                             into the event
 -- ARGV[7]  delay              ms: `submitted` -> the first look comes after this long; a final state -> the record is
 --                             kept this long; otherwise not read
+-- ARGV[8]  attempt            the attempt the caller speaks of, "" for any: a move that is repeated after its answer was
+--                             lost must not take back the next attempt
 --
 -- Replies  {"moved", seq} | {"refused", state} | {"missing", ""}
 -- Clock    Redis TIME. The time of the move is stored as `<to>_at` (`final_at` for final states).
@@ -21,12 +23,14 @@
 local id, to, delay = ARGV[2], ARGV[4], tonumber(ARGV[7])
 local job = key('job', id)
 local h = redis.call('HMGET', job, 'state', 'user', 'pool', 'workflow_id', 'run_id', 'cancel_requested_at',
-  'hinted_run')
+  'hinted_run', 'attempt')
 local state, user, pool, workflow, run, hinted = h[1], h[2], h[3], h[4], h[5], h[7]
 if not state then return {'missing', ''} end
 if FINAL[state] or not string.find(',' .. ARGV[3] .. ',', ',' .. state .. ',', 1, true) then
   return {'refused', state}
 end
+
+if (ARGV[8] or '') ~= '' and h[8] ~= ARGV[8] then return {'refused', state} end
 
 -- A message about a job that went back to its lane meanwhile is late: only dispatched jobs are started.
 if to == 'submitting' and not redis.call('ZSCORE', key('window'), id) then return {'refused', state} end

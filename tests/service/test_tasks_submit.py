@@ -11,6 +11,7 @@ import pytest
 from producers.local.redis_server import free_port
 from shared.jobs.states import JobState
 from tasks import search
+from tasks import submit as submit_module
 from tasks.submit import submit_job
 from tests.service.worker_fixtures import CANCEL, LIST, PORTRAIT, READ, SUBMIT, Api, Bench, until
 from workers.upkeep import Upkeep
@@ -573,3 +574,24 @@ async def test_an_unresolved_job_waits_while_the_api_is_away(bench: Bench) -> No
     await submit_job(away.engine, job_id)
     assert not (await bench.job(job_id)).final
     assert await bench.database.redis.zscore(bench.database.keys.starting, job_id) is not None
+
+
+async def test_a_worker_that_stood_still_does_not_post_an_old_intent(
+    bench: Bench, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped between intent and POST for longer than its hold is renewed: others may have acted on the intent."""
+    monkeypatch.setattr(submit_module, "STALLED_SECONDS", -1.0)
+    job = await bench.submit()
+    assert job.state is JobState.SUBMITTING
+    assert await api.calls(SUBMIT) == 0
+
+
+async def test_a_move_back_to_the_lane_that_is_repeated_late_does_not_take_back_the_next_attempt(bench: Bench) -> None:
+    """The answer to `submitting -> queued` was lost and the move repeated, when the job was being submitted again."""
+    job_id = await bench.enqueue()
+    assert job_id in await bench.dispatch()
+    store = bench.engine.store
+    assert await store.move(job_id, JobState.SUBMITTING)
+    assert not await store.move(job_id, JobState.QUEUED, attempt=0)
+    assert (await bench.job(job_id)).state is JobState.SUBMITTING
+    assert await store.move(job_id, JobState.QUEUED, attempt=1)
