@@ -10,18 +10,17 @@ are looked at again. The lease of `shared/following/due.py` bounds how long a lo
 import asyncio
 import logging
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from shared.comfydeploy import ListedRun, Run
-from shared.errors import ConveyorError, GiveUp, RunNotFound, Stopping, TellOperator, TryLater, Unavailable
+from shared.errors import ConveyorError, GiveUp, RunNotFound, Stopping, TellOperator, TryLater
 from shared.following.due import LEASE_SECONDS, InFlight
 from shared.jobs.record import Job
 from shared.jobs.states import JobState
 from tasks import reading
+from tasks.apply import Applied, apply, end
 from tasks.cancel import cancel_run
 from tasks.engine import Engine
-from tasks.fault_points import reach
 from tasks.schedule import (
     MOST_SECONDS,
     PRICE_SECONDS,
@@ -56,10 +55,6 @@ UNLISTABLE_SECONDS = 600.0
 
 #: A listing is read on until every run in flight was found, up to so many pages.
 MOST_PAGES = 5
-
-#: A run that ended well without outputs, and one whose cancel was asked for, are looked at again this soon.
-NO_OUTPUTS_AGAIN_SECONDS = 2.0
-CANCEL_AGAIN_SECONDS = 1.0
 
 #: After an answer only an operator can mend (a refused key), looks go on, slowly.
 OPERATOR_SECONDS = 30.0
@@ -245,49 +240,19 @@ class _Look:
             await self._apply(run, job, answer)
 
     async def _apply(self, run: InFlight, job: Job, answer: Run | ListedRun) -> None:
-        """Move the job to where its run is."""
-        now_ms = self._now_ms()
-        if ending := reading.ending_of(job, answer, now_ms):
-            await self._end(run, job, ending)
-            if ending.state is not JobState.CANCELLED:
-                await self._remember(job, answer)
-            return
-        state = reading.state_of(answer.status)
-        if state is JobState.RUNNING and job.state is JobState.SUBMITTED:
-            await self.engine.store.move(job.id, JobState.RUNNING, upstream_wait_ms=reading.upstream_wait_ms(answer))
-            self._jobs[job.id] = replace(job, state=JobState.RUNNING)
-            await self._show(job, "running")
-        elif state is JobState.SUCCEEDED and isinstance(answer, Run):
-            if job.no_outputs_at is None:
-                await self.engine.store.stamp(job.id, no_outputs_at=str(now_ms))
-            self._soon[run.member] = NO_OUTPUTS_AGAIN_SECONDS
-        if job.cancel_requested_at is not None:
-            self._soon[run.member] = CANCEL_AGAIN_SECONDS
-        if state is JobState.RUNNING and isinstance(answer, Run) and job.request.progress:
-            progress = reading.progress_of(answer)
-            if progress.fraction is not None and await self.engine.store.progress(job.id, progress):
-                await self._show(job, f"{progress.fraction:.0%} {progress.text or ''}".rstrip())
+        applied = await apply(self.engine, job, answer, self._now_ms())
+        self._note(run, applied)
 
     async def _end(self, run: InFlight, job: Job, ending: reading.Ending) -> None:
-        await reach("after_read", job.id)
-        moved = await self.engine.store.move(
-            job.id, ending.state, result=ending.result, error=ending.error, timing=ending.timing
-        )
-        self._gone.add(run.member)
-        if moved:
-            self.ended += 1
-            await reach("after_final", job.id)
-            log.info("job ended", extra={"job_id": job.id, "run_id": run.run_id, "state": ending.state.value})
+        self._note(run, await end(self.engine, job, ending))
 
-    async def _remember(self, job: Job, answer: Run | ListedRun) -> None:
-        """What this run teaches about the next; not worth failing a look for."""
-        hinted = job.hinted_at is not None if self.engine.settings.public_url else None
-        try:
-            await self.engine.history.record(
-                job.deployment_id, total=answer.duration_seconds, run=answer.run_seconds, hinted=hinted
-            )
-        except Unavailable as error:
-            log.warning("run not remembered", extra={"job_id": job.id, "error": str(error)})
+    def _note(self, run: InFlight, applied: Applied) -> None:
+        self._jobs[run.job_id] = applied.job
+        if applied.gone:
+            self._gone.add(run.member)
+            self.ended += applied.moved
+        elif applied.again_seconds is not None:
+            self._soon[run.member] = applied.again_seconds
 
     async def _plan(self, left: list[InFlight]) -> None:
         """Set when to look next, at all runs of the workflow together."""
@@ -302,13 +267,6 @@ class _Look:
                 self.next_looks.setdefault(run.member, min(seconds, soon))
             elif one.pending is not None:
                 self.can_wait[run.member] = min(seconds, soon)
-
-    async def _show(self, job: Job, text: str) -> None:
-        """Progress in Flower's row: worth having, not worth failing a look for."""
-        try:
-            await asyncio.to_thread(self.engine.rows.show_progress, job, f"run {(job.run_id or '')[:8]}: {text}")
-        except Exception as error:  # noqa: BLE001 - kombu raises what its transport raises
-            log.debug("row not updated", extra={"job_id": job.id, "error": repr(error)})
 
     def put_off(self, error: ConveyorError) -> None:
         """The API did not answer: everything asked about is asked again later."""

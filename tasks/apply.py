@@ -1,0 +1,91 @@
+"""What does a look's answer do to the job?
+
+`reading.py` says what it means; this makes it so: one move with its event, the row in Flower, and what the run teaches about
+the next. Applying the same answer twice, or an old one late, changes nothing: the scripts refuse it.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+
+from shared.comfydeploy import ListedRun, Run
+from shared.errors import Unavailable
+from shared.jobs.record import Job
+from shared.jobs.states import JobState
+from tasks import reading
+from tasks.engine import Engine
+from tasks.fault_points import reach
+
+log = logging.getLogger(__name__)
+
+#: A run that ended well without outputs, and one whose cancel was asked for, are looked at again this soon.
+NO_OUTPUTS_AGAIN_SECONDS = 2.0
+CANCEL_AGAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of the job."""
+
+    job: Job
+    #: It is final: nothing is left to look at.
+    gone: bool = False
+    #: It is final by this very answer.
+    moved: bool = False
+    #: Something is awaited that should not take longer than this.
+    again_seconds: float | None = None
+
+
+async def apply(engine: Engine, job: Job, answer: Run | ListedRun, now_ms: int) -> Applied:
+    """Move the job to where its run is. No round trip when the answer brings no news, else one to three."""
+    if ending := reading.ending_of(job, answer, now_ms):
+        applied = await end(engine, job, ending)
+        if ending.state is not JobState.CANCELLED:
+            await _remember(engine, job, answer)
+        return applied
+    again = CANCEL_AGAIN_SECONDS if job.cancel_requested_at is not None else None
+    state = reading.state_of(answer.status)
+    if state is JobState.SUCCEEDED and isinstance(answer, Run):
+        if job.no_outputs_at is None:
+            await engine.store.stamp(job.id, no_outputs_at=str(now_ms))
+        again = NO_OUTPUTS_AGAIN_SECONDS
+    if state is JobState.RUNNING and job.state is JobState.SUBMITTED:
+        await engine.store.move(job.id, JobState.RUNNING, upstream_wait_ms=reading.upstream_wait_ms(answer))
+        job = replace(job, state=JobState.RUNNING)
+        await _show(engine, job, "running")
+    if state is JobState.RUNNING and isinstance(answer, Run) and job.request.progress:
+        progress = reading.progress_of(answer)
+        if progress.fraction is not None and await engine.store.progress(job.id, progress):
+            await _show(engine, job, f"{progress.fraction:.0%} {progress.text or ''}".rstrip())
+    return Applied(job, again_seconds=again)
+
+
+async def end(engine: Engine, job: Job, ending: reading.Ending) -> Applied:
+    """End the job. When another got there first, it is final all the same."""
+    await reach("after_read", job.id)
+    moved = await engine.store.move(
+        job.id, ending.state, result=ending.result, error=ending.error, timing=ending.timing
+    )
+    if moved:
+        await reach("after_final", job.id)
+        log.info("job ended", extra={"job_id": job.id, "run_id": job.run_id, "state": ending.state.value})
+    return Applied(job, gone=True, moved=bool(moved))
+
+
+async def _remember(engine: Engine, job: Job, answer: Run | ListedRun) -> None:
+    """What this run teaches about the next; not worth failing a look for."""
+    hinted = job.hinted_at is not None if engine.settings.public_url else None
+    try:
+        await engine.history.record(
+            job.deployment_id, total=answer.duration_seconds, run=answer.run_seconds, hinted=hinted
+        )
+    except Unavailable as error:
+        log.warning("run not remembered", extra={"job_id": job.id, "error": str(error)})
+
+
+async def _show(engine: Engine, job: Job, text: str) -> None:
+    """Progress in Flower's row: worth having, not worth failing a look for."""
+    try:
+        await asyncio.to_thread(engine.rows.show_progress, job, f"run {(job.run_id or '')[:8]}: {text}")
+    except Exception as error:  # noqa: BLE001 - kombu raises what its transport raises
+        log.debug("row not updated", extra={"job_id": job.id, "error": repr(error)})
