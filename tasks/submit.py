@@ -116,7 +116,7 @@ async def _submit(engine: Engine, job: Job) -> float | None:
         return None
     if not target.deployment_id:
         raise TryLater("The catalog is not known yet, so the workflow's name cannot be resolved.")
-    failures = await engine.unless_stopping(engine.bucket.take("submit"))
+    failures = await engine.unless_stopping(engine.bucket.take("submit", retry=job.attempt > 0))
     await reach("after_token", job.id)
     began = time.monotonic()
     moved = await engine.store.move(

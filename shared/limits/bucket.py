@@ -42,6 +42,11 @@ LEAST_FACTOR = 0.05
 #: Share of the newest wait in the moving average of waits.
 PRESSURE_WEIGHT = 0.1
 
+#: The retry budget: this share of the rate may go to submits that were refused before, with so many at once after a quiet
+#: time. So a half-broken API gets at most that much of the same again, whatever the number of jobs.
+RETRY_SHARE = 0.2
+MOST_RETRIES = 5
+
 #: A 429 that does not say how long to wait.
 NO_RETRY_AFTER_SECONDS = 2.0
 
@@ -65,13 +70,13 @@ class TokenBucket:
         # Callers of one class queue up here in order, and only the first asks Redis: the others could only hear "wait".
         #: How long calls of this process have waited for their tokens lately, in seconds: what a look costs the others.
         self.pressure_seconds = 0.0
-        self._turnstiles: defaultdict[CallClass, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turnstiles: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def ask(self, class_: CallClass) -> float:
         """Take one token if there is one: 0.0 when granted, else the seconds to wait before asking again."""
         return (await self._ask(class_))[0]
 
-    async def _ask(self, class_: CallClass) -> tuple[float, int]:
+    async def _ask(self, class_: CallClass, *, retry: bool = False) -> tuple[float, int]:
         """Also answers how many calls failed in a row before the one that is granted."""
         granted, number = await self._db.run(
             "take_tokens",
@@ -83,19 +88,23 @@ class TokenBucket:
             RECOVERY_PER_SECOND,
             BREAKER_THRESHOLD,
             PROBE_SECONDS,
+            RETRY_SHARE if retry else "",
+            MOST_RETRIES,
         )
         return (0.0, int(number)) if granted else (int(number) / 1000, 0)
 
-    async def take(self, class_: CallClass) -> int:
+    async def take(self, class_: CallClass, *, retry: bool = False) -> int:
         """Wait for a token, in the order of asking. Answers how many calls failed in a row before this one.
+
+        A `retry` also spends of the retry budget, and does not make those wait that retry nothing.
 
         Ends when granted; cancel the task to stop waiting. A closed bucket can make this wait for minutes, so the caller
         decides how long it is worth it (`asyncio.timeout`). Raises `Unavailable` when Redis is away: closed.
         """
         began = time.monotonic()
-        async with self._turnstiles[class_]:
+        async with self._turnstiles["retry" if retry else class_]:
             while True:
-                wait, failures = await self._ask(class_)
+                wait, failures = await self._ask(class_, retry=retry)
                 if wait <= 0:
                     self.pressure_seconds += PRESSURE_WEIGHT * (time.monotonic() - began - self.pressure_seconds)
                     return failures

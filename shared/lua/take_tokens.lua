@@ -18,6 +18,8 @@
 --
 -- ARGV[8]  threshold          failures in a row from which on only probes are let through, see report_call.lua
 -- ARGV[9]  probe lease        seconds; a probe that was not reported by then is taken for lost
+-- ARGV[10] retries            share of the rate that repeated submits may use, "" when this call repeats none
+-- ARGV[11] most retries       tokens the retry budget holds after a time without retries
 --
 -- Replies  {1, n} granted; the n calls before it failed in a row | {0, ms} not now: the wait after which it would be
 --          granted, if nobody else came
@@ -64,11 +66,23 @@ for name, floor in pairs(floors) do
   end
 end
 
+-- The retry budget: what was refused before may not crowd out what was not tried yet.
+local retries, missing = nil, 0
+if (ARGV[10] or '') ~= '' then
+  retries = math.min(tonumber(ARGV[11]), tonumber(h.retries or ARGV[11]) + (now - tonumber(h.retried_at or now)) * rate * ARGV[10])
+  missing = math.max(0, 1 - retries) / (rate * ARGV[10])
+end
+
 local own = level[class]
 local reply
-if tokens >= 1 and (own >= 1 or tokens - reserved >= 1) then
+if missing > 0 then
+  reply = {0, math.max(1, math.ceil(missing * 1000))}
+elseif tokens >= 1 and (own >= 1 or tokens - reserved >= 1) then
   tokens, level[class] = tokens - 1, math.max(0, own - 1)
   reply = {1, failures}
+  if retries then
+    redis.call('HSET', bucket, 'retries', string.format('%.9f', retries - 1), 'retried_at', string.format('%.6f', now))
+  end
   if probing then redis.call('HSET', bucket, 'probing_until', string.format('%.6f', now + ARGV[9])) end
 else
   -- Until the bucket holds one, and until either our floor holds one or one stands above the others' floors.

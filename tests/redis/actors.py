@@ -338,7 +338,7 @@ class _Bucket:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
-    async def take(self, _: str) -> int:
+    async def take(self, _: str, *, retry: bool = False) -> int:
         await self._gate.turn("token")
         return 0
 

@@ -93,3 +93,20 @@ async def test_what_became_of_a_submit_is_not_hidden_by_redis(settings: Settings
         with pytest.raises(Undecided):
             async with TokenBucket(nowhere, settings).learning(0):
                 raise Undecided("the answer was lost")
+
+
+async def test_retries_get_a_share_of_the_rate(database: Database, settings: Settings) -> None:
+    """What was refused before gets a fifth of the rate after the first five; what was never tried is not held up by it."""
+    bucket = TokenBucket(database, settings.model_copy(update={"rate_per_second": 100.0, "rate_burst": 100}))
+
+    began = asyncio.get_running_loop().time()
+    for _ in range(limits.MOST_RETRIES + 4):
+        await bucket.take("submit", retry=True)
+    took = asyncio.get_running_loop().time() - began
+
+    # 4 beyond the first five, at 100 * 0.2 a second: 0.2 s
+    assert took >= 0.19
+    waiting = asyncio.create_task(bucket.take("submit", retry=True))
+    async with asyncio.timeout(0.04):
+        await bucket.take("submit")
+    waiting.cancel()
