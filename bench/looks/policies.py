@@ -4,8 +4,10 @@ Each policy is played on the same runs; it sees what the API would tell it and p
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
 from typing import Protocol
 
 from bench.looks.workload import VirtualRun
@@ -39,23 +41,27 @@ class Each:
 
     name: str
     wait: Callable[[int], float]
-    times: dict[int, tuple[float, VirtualRun]] = field(default_factory=dict)
+    #: (when, a number that settles ties, the run), the next first.
+    agenda: list[tuple[float, int, VirtualRun]] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=count)
 
     def begin(self, run: VirtualRun, now: float) -> None:
-        self.times[id(run)] = now + self.wait(1), run
+        heappush(self.agenda, (now + self.wait(1), next(self.numbers), run))
 
     def next_time(self) -> float:
-        return min(at for at, _ in self.times.values())
+        return self.agenda[0][0]
 
     def look(self, now: float) -> tuple[int, list[VirtualRun]]:
-        due = [run for at, run in self.times.values() if at <= now]
-        ended = [run for run in due if run.ended <= now]
-        for run in due:
+        calls, ended = 0, []
+        while self.agenda and self.agenda[0][0] <= now:
+            _, _, run = heappop(self.agenda)
+            calls += 1
             run.looks += 1
-            self.times[id(run)] = now + self.wait(run.looks + 1), run
-        for run in ended:
-            del self.times[id(run)]
-        return len(due), ended
+            if run.ended <= now:
+                ended.append(run)
+            else:
+                heappush(self.agenda, (now + self.wait(run.looks + 1), next(self.numbers), run))
+        return calls, ended
 
 
 @dataclass
