@@ -1,7 +1,7 @@
 """What does a request's `workflow` or `deployment_id` stand for upstream?
 
-The API is the source of truth; this is a copy of its deployments, good for five minutes, refreshed by one process at a
-time and served older than that while the API is down. Without any copy a request is accepted unresolved and the worker
+The API is the source of truth; this is a copy of its deployments, refreshed every five minutes by one worker at a time and
+served older than that, up to a day, while the API is down. Without any copy a request is accepted unresolved and the worker
 that submits it asks again: a cold cache must not turn users away.
 """
 
@@ -32,7 +32,9 @@ MEMORY_SECONDS = 5.0
 #: One refresher at a time; a killed one is replaced after this long.
 REFRESH_LEASE_SECONDS = 30
 #: Waiting for tokens and for the API, all calls of a refresh together.
-REFRESH_TIMEOUT_SECONDS = 30.0
+REFRESH_TIMEOUT_SECONDS = 20.0
+#: How long a request waits for a first copy that another process is reading.
+AWAIT_SECONDS = 2.0
 
 #: CONTRACT section 15: a machine without a limit of its own runs two containers.
 DEFAULT_CONCURRENCY = 2
@@ -104,6 +106,8 @@ class Catalog:
         self._factor = settings.machine_window_factor
         self._copy: Copy | None = None
         self._checked_at = 0.0
+        self._no_refresh_until = 0.0
+        self._learned: set[tuple[str, str]] = set()
 
     async def resolve(self, request: JobRequest) -> Target:
         """What to submit, whom to follow, and whose window it counts in.
@@ -125,7 +129,7 @@ class Catalog:
             )
         if request.deployment_id or copy is None or copy.age_seconds > FRESH_SECONDS:
             # Deployments shared by others are not listed, but may be run; and an old copy may not know a new name.
-            return Target(deployment_id=request.deployment_id or "")
+            return Target(request.deployment_id or "", await self._workflow_of(request.deployment_id))
         near = copy.suggestions(request.workflow or "")
         hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
         where = f" in {request.environment}" if request.environment else ""
@@ -133,18 +137,42 @@ class Catalog:
         raise WorkflowNotFound(message, user_message=message)
 
     async def copy(self) -> Copy | None:
-        """The copy at hand, refreshed first when it is too old and we can; None when there is none."""
+        """The copy at hand, however old up to a day: workers keep it fresh, and nobody waits for the API meanwhile.
+
+        Only when there is none at all it is read now, or waited for while another process reads it; None when that fails.
+        """
         copy = await self._stored()
-        if copy is not None and copy.age_seconds < FRESH_SECONDS:
-            return copy
-        copy = await self._refreshed() or copy
+        if copy is None:
+            copy = await self._refreshed() or await self._awaited()
         return copy if copy is not None and copy.age_seconds < STALE_SECONDS else None
+
+    async def learn(self, deployment_id: str, workflow_id: str) -> None:
+        """Remember whose run an unlisted deployment's was, so that its next runs can be listed. A repeat changes nothing."""
+        if (deployment_id, workflow_id) not in self._learned:
+            with self._db.asking():
+                await self._db.redis.hset(self._db.keys.workflows, deployment_id, workflow_id)
+            self._learned.add((deployment_id, workflow_id))
 
     async def warm(self) -> None:
         """Keep the copy fresh for everybody; what a worker's upkeep calls."""
         copy = await self._stored()
         if copy is None or copy.age_seconds > FRESH_SECONDS * 0.8:
             await self._refreshed()
+
+    async def _workflow_of(self, deployment_id: str | None) -> str:
+        if deployment_id is None:
+            return ""
+        with self._db.asking():
+            return str(await self._db.redis.hget(self._db.keys.workflows, deployment_id) or "")
+
+    async def _awaited(self) -> Copy | None:
+        """The copy that another process is reading at this moment, if it is there soon."""
+        for _ in range(round(AWAIT_SECONDS / 0.1)):
+            with self._db.asking():
+                if not await self._db.redis.exists(self._db.keys.lease("catalog")):
+                    break
+            await asyncio.sleep(0.1)
+        return await self._stored()
 
     async def _stored(self) -> Copy | None:
         if self._copy is not None and time.monotonic() - self._checked_at < MEMORY_SECONDS:
@@ -170,13 +198,17 @@ class Catalog:
 
     async def _refresh(self) -> Copy | None:
         lease = self._db.keys.lease("catalog")
-        if self._client is None or not await self._db.redis.set(lease, "1", nx=True, ex=REFRESH_LEASE_SECONDS):
+        if self._client is None or time.monotonic() < self._no_refresh_until:
+            return None
+        if not await self._db.redis.set(lease, "1", nx=True, ex=REFRESH_LEASE_SECONDS):
             return None
         try:
             async with asyncio.timeout(REFRESH_TIMEOUT_SECONDS):
                 entries = await self._read(self._client)
         except (ConveyorError, TimeoutError) as error:
-            log.warning("the catalog could not be refreshed", extra={"error": str(error)})
+            log.warning("the catalog could not be refreshed", extra={"error": str(error) or type(error).__name__})
+            # Whoever asks next would wait for the same, and find the same.
+            self._no_refresh_until = time.monotonic() + RECHECK_SECONDS
             return None
         finally:
             await self._db.redis.delete(lease)

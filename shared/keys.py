@@ -160,3 +160,8 @@ class Keys:
     def catalog(self) -> str:
         """string: the deployments as last read, JSON."""
         return f"{self.prefix}catalog"
+
+    @property
+    def workflows(self) -> str:
+        """hash: deployment that is not in the catalog -> its workflow, as a run of it told."""
+        return f"{self.prefix}workflows"

@@ -227,6 +227,8 @@ class _Look:
                 self.next_looks[run.member] = delay(Backoff.WAIT, job.looks + 1)
             return
         self._looked.add(run.member)
+        if not self.workflow_id and answer.workflow_id:
+            await self.engine.catalog.learn(job.deployment_id, answer.workflow_id)
         # A run that was cancelled because its time was up, not because somebody asked, timed out for its user.
         gone = reading.state_of(answer.status) is JobState.CANCELLED and job.cancel_requested_at is None
         if too_late and not answer.is_final and now_ms < reading.deadline_ms(job) + CANCEL_GRACE_SECONDS * 1000:

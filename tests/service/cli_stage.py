@@ -1,6 +1,7 @@
 """A stage for the command line: a Redis database of its own, empty for each test, and workers played by hand."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import pty
@@ -151,6 +152,16 @@ class Program:
     def interrupt(self) -> None:
         """Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
+
+    def interrupt_at_prompt(self) -> None:
+        """Ctrl-C, again as a person would: one that comes in the moment before the read of the answer begins is not seen
+        by Python until the read is over."""
+        end = time.monotonic() + DEADLINE_SECONDS
+        while self._process.poll() is None:
+            assert time.monotonic() < end, f"Ctrl-C does not end it: {self.text}"
+            self.interrupt()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(3.0)
 
     def end(self) -> int:
         """Wait for its end; the exit code."""

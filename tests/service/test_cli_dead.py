@@ -116,7 +116,7 @@ def test_ctrl_c_at_the_question_ends_at_once(stage: Stage) -> None:
     bury(stage, 1)
     with Program("results", "replay", "telegram", "--all", url=stage.url, terminal=True) as program:
         program.until("Replay 1 dead letter")
-        program.interrupt()
+        program.interrupt_at_prompt()
         assert program.end() == 130
     assert "Traceback" not in program.text
     assert len(listed()) == 1
