@@ -138,7 +138,7 @@ class _Look:
         listable = self.workflow_id and time.monotonic() >= self.engine.unlistable.get(self.workflow_id, 0.0)
         if not listable or len(self._due) <= 1 == len(in_flight):
             return self._due
-        wanting = [run for run in self._due if self._wants_progress(self._jobs[run.job_id])]
+        wanting = [run for run in self._due if self._wants_a_read(self._jobs[run.job_id])]
         pending = [one.pending for one in watched if one.pending is not None]
         if len(pending) < len(in_flight):
             return self._due if len(self._due) == 1 else None
@@ -147,6 +147,13 @@ class _Look:
             likely = [in_flight[place] for place in places]
             return likely + [run for run in wanting if run not in likely]
         return wanting if wanting and waiting(pending) < PRICE_SECONDS / 2 else None
+
+    def _unsettled(self, job: Job) -> bool:
+        """Whether its run is to be ended: the user asked for it, or its time is up."""
+        return job.cancel_requested_at is not None or self.began_ms >= reading.deadline_ms(job)
+
+    def _wants_a_read(self, job: Job) -> bool:
+        return self._wants_progress(job) or self._unsettled(job)
 
     def _wants_progress(self, job: Job) -> bool:
         return job.request.progress and job.state is JobState.RUNNING
@@ -169,12 +176,11 @@ class _Look:
             job, row = self._jobs[run.job_id], listed.get(run.run_id)
             state = reading.state_of(row.status) if row else None
             wants_progress = job.request.progress and state is JobState.RUNNING
-            unsettled = job.cancel_requested_at is not None or self.began_ms >= reading.deadline_ms(job)
             if row is not None:
                 self._looked.add(run.member)
             if state is JobState.SUCCEEDED:
                 ended.append(run)
-            elif row is None or wants_progress or unsettled:
+            elif row is None or wants_progress or self._unsettled(job):
                 if run in self._due:
                     others.append(run)
             else:
@@ -267,7 +273,7 @@ class _Look:
                 soon = min(soon, jittered(PROGRESS_SECONDS + self.engine.bucket.pressure_seconds))
             if run.member in self._looked:
                 self.next_looks.setdefault(run.member, min(seconds, soon))
-            elif one.pending is not None:
+            elif one.pending is not None and not self._unsettled(one.job):
                 self.can_wait[run.member] = min(seconds, soon)
 
     def put_off(self, error: ConveyorError) -> None:

@@ -17,6 +17,7 @@ from tests.service.worker_fixtures import (
     DEADLINE_SECONDS,
     LIST,
     PACK,
+    PORTRAIT,
     PORTRAIT_WORKFLOW,
     READ,
     Api,
@@ -778,3 +779,18 @@ async def _carry_out(bench: Bench) -> None:
     while True:
         tasks |= {asyncio.create_task(submit_job(bench.engine, job_id)) for job_id in bench.published.take()}
         await asyncio.sleep(0.01)
+
+
+async def test_a_cancel_is_not_put_off_by_a_likelier_run(bench: Bench, api: Api) -> None:
+    """A hint makes one run worth a read of its own; the one whose cancel was asked for is cancelled in the same look."""
+    for _ in range(5):
+        await bench.engine.history.record(PORTRAIT, total=12.0, run=11.0)
+    hinted, unwanted, other = await bench.submit_all(3)
+    await api.finish(hinted.run_id)
+    await bench.engine.store.nudge(hinted.id)
+    assert await bench.engine.store.cancel(unwanted.id) == "requested"
+
+    await bench.look()
+
+    states = [(await bench.job(job.id)).state for job in (hinted, unwanted, other)]
+    assert states == [JobState.SUCCEEDED, JobState.CANCELLED, JobState.SUBMITTED]
