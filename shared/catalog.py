@@ -117,6 +117,8 @@ class Catalog:
         """
         copy = await self.copy()
         entry = copy.find(request) if copy else None
+        if entry is None and (workflow_id := await self._workflow_of(request.deployment_id)):
+            return Target(deployment_id=request.deployment_id or "", workflow_id=workflow_id)
         if copy is not None and entry is None and copy.age_seconds > RECHECK_SECONDS:
             copy = await self._refreshed() or copy
             entry = copy.find(request)
@@ -129,7 +131,7 @@ class Catalog:
             )
         if request.deployment_id or copy is None or copy.age_seconds > FRESH_SECONDS:
             # Deployments shared by others are not listed, but may be run; and an old copy may not know a new name.
-            return Target(request.deployment_id or "", await self._workflow_of(request.deployment_id))
+            return Target(deployment_id=request.deployment_id or "")
         near = copy.suggestions(request.workflow or "")
         hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
         where = f" in {request.environment}" if request.environment else ""

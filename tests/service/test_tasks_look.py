@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from producers.local.redis_server import free_port
 from shared.jobs.states import JobState
 from tasks import look as look_module
 from tasks.outputs import outputs_of
@@ -794,3 +795,16 @@ async def test_a_cancel_is_not_put_off_by_a_likelier_run(bench: Bench, api: Api)
 
     states = [(await bench.job(job.id)).state for job in (hinted, unwanted, other)]
     assert states == [JobState.SUCCEEDED, JobState.CANCELLED, JobState.SUBMITTED]
+
+
+async def test_an_unlisted_deployment_learns_its_workflow_from_its_first_run(bench: Bench, api: Api) -> None:
+    """A deployment the catalog does not list: its first run is read singly, and the next are known to be listable."""
+    await bench.database.redis.delete(bench.database.keys.catalog)
+    away = bench.another(api_url=f"http://127.0.0.1:{free_port()}/api")
+    job_id = await away.enqueue(deployment_id=PORTRAIT)
+    assert (await bench.job(job_id)).workflow_id == ""
+    request = (await bench.job(job_id)).request
+
+    await bench.engine.catalog.learn(PORTRAIT, PORTRAIT_WORKFLOW)
+
+    assert (await away.engine.catalog.resolve(request)).workflow_id == PORTRAIT_WORKFLOW
