@@ -43,7 +43,7 @@ class Ticker:
             asyncio.create_task(self._every(TICK_SECONDS, self._tick)),
             asyncio.create_task(self._every(TICK_SECONDS, self._upkeep.close_rows)),
             asyncio.create_task(self._every(0.5, self._hear_revokes)),
-            asyncio.create_task(self._every(5.0, self._watch.look)),
+            asyncio.create_task(self._every(5.0, self._watch.check)),
             asyncio.create_task(self._every(1.0, self._upkeep.count_rejected)),
             asyncio.create_task(self._every(1.0, self._upkeep.rescue)),
             asyncio.create_task(self._every(1.0, self._upkeep.expire)),

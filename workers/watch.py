@@ -61,8 +61,8 @@ class Watch:
         self._waiting_since = max(self._waiting_since or now, arrived_at)
         return now - self._waiting_since
 
-    async def look(self) -> None:
-        """One look at the queue, and a sign of life. 2 round trips."""
+    async def check(self) -> None:
+        """Ask how long the queue is, and leave a sign of life. 2 round trips."""
         redis, key = self._engine.database.redis, self._engine.database.keys.worker(self._engine.hostname)
         try:
             starved = self.starved_seconds(await redis.llen(QUEUE), time.monotonic())

@@ -60,12 +60,6 @@ class Forecast:
         at_age = _read(self.chance, age)
         return max(0.0, (_read(self.chance, seconds) - at_age) / max(1e-9, 1.0 - at_age))
 
-    def remaining(self, age: float, quantile: float = 0.5) -> float:
-        """Seconds from `age` by which it has ended with this chance."""
-        target = self.chance_by(age) + quantile * (1.0 - self.chance_by(age))
-        place = bisect_right(self.chance, target)
-        return max(0.0, GRID[min(place, len(GRID) - 1)] - age)
-
 
 @lru_cache(maxsize=512)
 def forecast(history: tuple[float, ...]) -> Forecast:
