@@ -53,10 +53,13 @@ class Budget:
             return float(stored.get(name, otherwise))
 
         rate, burst = number("rate", settings.rate_per_second), number("burst", settings.rate_burst)
-        elapsed = max(0.0, now - number("at", now))
-        recovering = min(elapsed, max(0.0, now - number("recovers_from")))
+        at, tokens = min(now, number("at", number("closed_until", now))), number("tokens", burst)
+        recovering = min(now - at, max(0.0, now - number("recovers_from")))
         factor = min(1.0, number("factor", 1.0) + recovering * RECOVERY_PER_SECOND)
         closed = max(0.0, number("closed_until") - now)
+        if "closed_until" in stored:  # a pause ends gently: with one token at most
+            tokens = min(1.0, tokens + max(0.0, number("closed_until") - at) * rate * factor)
+            at = max(at, number("closed_until"))
         failures = int(number("failures"))
         tripped = failures >= BREAKER_THRESHOLD
         return cls(
@@ -66,7 +69,7 @@ class Budget:
             burst=max(LEAST_BURST, int(burst)),
             burst_set="burst" in stored,
             factor=factor,
-            tokens=min(burst, number("tokens", burst) + elapsed * rate * factor),
+            tokens=min(burst, tokens + max(0.0, now - at) * rate * factor),
             closed_seconds=closed,
             breaker=("open" if closed else "half-open") if tripped else "closed",
             failures=failures,

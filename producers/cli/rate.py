@@ -17,6 +17,9 @@ from shared.settings import Settings
 #: As for the settings of the same meaning.
 MOST_RATE, MOST_BURST = 10_000, 100_000
 
+#: The fields an operator has set, and the factor that 429s have left.
+RESET = ("rate", "burst", "factor", "recovers_from")
+
 
 async def read_budget(database: Database, settings: Settings) -> Budget:
     """The budget of our account now. 2 round trips; raises `Unavailable`."""
@@ -53,7 +56,10 @@ async def set_(per_second: float | None, burst: int | None, *, as_json: bool) ->
 
 
 async def reset(*, as_json: bool) -> int:
-    """Have the environment's rate and burst hold again. Raises `MissingSetting` without a key."""
+    """Have the environment's rate and burst hold again, all of it: what 429s have taken off comes back at once.
+
+    A pause the API asked for holds on. Raises `MissingSetting` without a key.
+    """
     return await _write({}, as_json=as_json)
 
 
@@ -64,7 +70,7 @@ async def _write(fields: dict[str, str], *, as_json: bool) -> int:
     async with Database.open(settings.redis_url) as database:
         key = database.keys.budget(settings.account)
         pipe = database.redis.pipeline()
-        pipe.hset(key, mapping=fields) if fields else pipe.hdel(key, "rate", "burst")  # type: ignore[arg-type]
+        pipe.hset(key, mapping=fields) if fields else pipe.hdel(key, *RESET)  # type: ignore[arg-type]
         with database.asking():
             await pipe.execute()
         budget = await read_budget(database, settings)

@@ -55,7 +55,7 @@ def set_(
 
 @rate_app.command()
 def reset(as_json: AsJson = False) -> None:
-    """Have the environment's rate and burst hold again.
+    """Have the environment's rate and burst hold again, undiminished by the 429s so far.
 
     [dim]$ conveyor rate reset[/dim]
     """

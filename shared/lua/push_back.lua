@@ -9,6 +9,9 @@
 -- Replies  the ms from now until which the bucket is closed
 -- Clock    Redis TIME.
 -- Cost     O(1). A 429 that comes while the bucket is still closed belongs to the same trouble and halves nothing more.
+--
+-- The field `closed_until` outlives the pause, until the next call: from it that call knows to begin gently
+-- (take_tokens.lua).
 
 local bucket = key('budget', ARGV[2])
 local t = redis.call('TIME')

@@ -15,6 +15,8 @@
 -- ARGV[6]  longest            ms; it never stays open longer
 -- ARGV[7]  jitter             0..1, drawn by the caller: the pause is cut to between a half and all of itself
 --
+-- After a probe was answered calls begin gently, as after any pause (take_tokens.lua): nothing has gathered meanwhile.
+--
 -- Replies  {failures in a row, ms until calls may go again}
 -- Clock    Redis TIME.
 -- Cost     O(1). Calls that fail while the breaker is open began before it opened and count for nothing.
@@ -25,6 +27,9 @@ local now = t[1] + t[2] / 1e6
 local closed_until = tonumber(redis.call('HGET', bucket, 'closed_until') or '0')
 
 if ARGV[3] == 'answered' then
+  if tonumber(redis.call('HGET', bucket, 'failures') or '0') >= tonumber(ARGV[4]) and closed_until < now then
+    redis.call('HSET', bucket, 'closed_until', string.format('%.6f', now))
+  end
   redis.call('HDEL', bucket, 'failures', 'probing_until')
   return {0, math.max(0, math.ceil((closed_until - now) * 1000))}
 end

@@ -6,6 +6,11 @@
 -- fills at its share of the rate; what stands in the others' floors is not for taking, so no class can starve another,
 -- and once a floor is full its share flows on to whoever wants it: nothing is wasted.
 --
+-- A pause (push_back.lua, report_call.lua) ends gently. What has gathered by its end counts as one at most, in the bucket
+-- and in each floor, and fills from there: a full burst, from all workers in the same millisecond, is the worst an API can
+-- meet that has just asked for less or just come back. Each class keeps the right to one, so that pauses close to each
+-- other starve none.
+--
 -- ARGV[1]  prefix
 -- ARGV[2]  account
 -- ARGV[3]  class
@@ -50,16 +55,26 @@ for name, floor in pairs(floors) do
   classes = classes + 1
 end
 burst = math.max(burst, classes + 1)
-local elapsed = math.max(0, now - tonumber(h.at or now))
-local recovering = math.min(elapsed, math.max(0, now - tonumber(h.recovers_from or '0')))
+-- A clock that was set back refills nothing twice, and the bucket goes on from there.
+local at = math.min(now, tonumber(h.at or h.closed_until or now))
+local recovering = math.min(now - at, math.max(0, now - tonumber(h.recovers_from or '0')))
 local factor = math.min(1, tonumber(h.factor or '1') + recovering * tonumber(ARGV[7]))
 local rate = tonumber(h.rate or ARGV[4]) * factor
-local tokens = math.min(burst, tonumber(h.tokens or burst) + elapsed * rate)
 
+local function filled(stored_amount, most, per_second)
+  local amount, from = tonumber(stored_amount or most), at
+  if h.closed_until then
+    amount = math.min(1, amount + math.max(0, closed_until - at) * per_second)
+    from = math.max(at, closed_until)
+  end
+  return math.min(most, amount + (now - from) * per_second)
+end
+
+local tokens = filled(h.tokens, burst, rate)
 local reserved, filling = 0, 0
 local level = {}
 for name, floor in pairs(floors) do
-  level[name] = math.min(cap[name], tonumber(h['floor:' .. name] or cap[name]) + elapsed * rate * floor[1])
+  level[name] = filled(h['floor:' .. name], cap[name], rate * floor[1])
   if name ~= class then
     reserved = reserved + level[name]
     if level[name] < cap[name] then filling = filling + floor[1] end
@@ -99,5 +114,6 @@ for name, amount in pairs(level) do
   text[#text + 1] = string.format('%.9f', amount)
 end
 redis.call('HSET', bucket, unpack(text))
+if h.closed_until then redis.call('HDEL', bucket, 'closed_until') end
 redis.call('HINCRBY', bucket, (reply[1] == 1 and 'granted:' or 'refused:') .. class, 1)
 return reply

@@ -182,7 +182,61 @@ async def test_a_push_back_closes_for_everyone(database: Database, clock: Clock)
     await clock.advance(7.499)
     assert [await other.ask(class_) for class_ in CLASSES] == [0.001] * 4
     await clock.advance(0.001)
-    assert [await other.ask(class_) for class_ in CLASSES] == [0.0] * 4
+    assert [await other.ask(class_) for class_ in CLASSES] == [0.0, 0.2, 0.2, 0.2]
+
+
+async def test_a_pause_ends_gently(database: Database, clock: Clock) -> None:
+    """A full bucket that was closed opens with one token and goes on at the rate: no burst for an API that wants less."""
+    asked = bucket(database)
+    await asked.push_back(30, slow_down=False)
+    await clock.advance(30)
+    assert await drain(asked) == 1
+
+    start, granted = clock.now_us, 0
+    for _ in range(40):
+        await clock.advance(0.05)
+        granted += await drain(asked)
+        assert granted <= 10 * (clock.now_us - start) / 1e6 + EPSILON
+    assert granted >= 16
+
+    # And the quiet time after the pause counts as any other: the bucket fills to its burst.
+    await clock.advance(60)
+    assert await drain(asked) == 20
+
+
+@pytest.mark.parametrize("stood_full", [True, False])
+@pytest.mark.parametrize("pause", [0.02, 0.5, 100.0])
+async def test_a_pause_hands_out_nothing_of_its_own(
+    database: Database, clock: Clock, pause: float, stood_full: bool
+) -> None:
+    """However often and long it is closed, there is never more in it than if it had not been."""
+    asked = bucket(database)
+    spent = 0 if stood_full else await drain(asked)
+    start = clock.now_us
+    for _ in range(10):
+        await asked.push_back(pause, slow_down=False)
+        await clock.advance(pause)
+        spent += await drain(asked)
+
+    assert spent <= 20 + 10 * (clock.now_us - start) / 1e6
+    assert spent <= (0 if stood_full else 20) + 10
+
+
+async def test_pauses_starve_no_class(database: Database, clock: Clock) -> None:
+    """With a pause every second each class still gets its share of what is granted, whoever asks first."""
+    asked = bucket(database)
+    got: Counter[CallClass] = Counter()
+    for _ in range(20):
+        await asked.push_back(0.3, slow_down=False)
+        await clock.advance(0.3)
+        for _unused in range(14):
+            for class_ in CLASSES:
+                while await asked.ask(class_) == 0:
+                    got[class_] += 1
+            await clock.advance(0.05)
+
+    assert got.total() >= 0.5 * 10 * 20
+    assert all(got[class_] >= share * got.total() - 1 for class_, (share, _) in FLOORS.items())
 
 
 async def test_a_shorter_push_back_does_not_open_earlier(database: Database, clock: Clock) -> None:
@@ -211,11 +265,12 @@ async def test_a_429_halves_the_rate_and_it_comes_back(database: Database, clock
     asked = bucket(database, rate=40.0)
     assert await per_second(asked, clock, 1) == pytest.approx(40, abs=1)
 
+    # The seconds in between fill the floors of the other classes again.
     await asked.push_back(0.001, slow_down=True)
-    await clock.advance(0.001)
+    await clock.advance(1.001)
     assert await per_second(asked, clock, 1) == pytest.approx(20, abs=1.5)
     await asked.push_back(0.001, slow_down=True)
-    await clock.advance(0.001)
+    await clock.advance(2.001)
     assert await per_second(asked, clock, 1) == pytest.approx(10, abs=1.5)
 
     await clock.advance(0.76 / RECOVERY_PER_SECOND)
@@ -260,15 +315,15 @@ async def test_however_often_it_is_pushed_back_something_is_left(database: Datab
         await clock.advance(0.01)
 
     assert float((await asked.state())["factor"]) == LEAST_FACTOR
-    await drain(asked, "submit")
-    assert await asked.ask("submit") <= 1 / (10 * LEAST_FACTOR)
+    await drain(asked)
+    assert await asked.ask("submit") <= 0.001 + 1 / (10 * LEAST_FACTOR * FLOORS["submit"][0])
 
 
 async def test_a_pause_without_429_keeps_the_rate(database: Database, clock: Clock) -> None:
     """A 503 with Retry-After is the API's trouble, not our pace."""
     asked = bucket(database)
     await asked.push_back(1, slow_down=False)
-    await clock.advance(1)
+    await clock.advance(5)
 
     assert await per_second(asked, clock, 2) == pytest.approx(10, abs=0.5)
 
@@ -413,7 +468,21 @@ async def test_one_probe_at_a_time_finds_out_and_an_answer_opens_for_all(api: Ap
     async with api.asked.call("look"):
         assert await api.wait() == module.PROBE_SECONDS
 
-    assert [await api.wait() for _ in range(5)] == [0.0] * 5
+    # Gently: what gathered while the probe was under way is not let loose at once.
+    wait = await api.wait()
+    assert 0 < wait <= 1
+    await api.clock.advance(wait)
+    assert await api.wait() <= 0.001
+
+
+async def test_the_breaker_closes_gently(api: Api) -> None:
+    """A probe that took seconds is answered: one call at most goes at once, the others at the rate."""
+    await api.fail(module.BREAKER_THRESHOLD)
+    await api.clock.advance(module.BREAKER_PAUSE_SECONDS)
+    async with api.asked.call("look"):
+        await api.clock.advance(8)
+
+    assert await drain(api.asked) == 1
 
 
 async def test_a_probe_that_fails_doubles_the_pause_up_to_a_limit(api: Api) -> None:

@@ -56,6 +56,22 @@ def test_what_is_set_holds_for_workers_until_it_is_reset(stage: Stage) -> None:
     assert (budget["rate"], budget["burst"], budget["rate_set"], budget["burst_set"]) == (10, 20, False, False)
 
 
+def test_a_reset_gives_back_what_429s_took(stage: Stage) -> None:
+    """The factor is whole again, for the workers as well; the pause the API asked for holds on."""
+    stage.with_database(lambda database: TokenBucket(database, Settings.from_env()).push_back(30, slow_down=True))
+    assert shown("show")["factor"] == 0.5
+    budget = shown("reset")
+    assert (budget["factor"], budget["now"], budget["closed_seconds"] > 0) == (1, 10, True)
+
+
+def test_what_is_shown_after_a_pause_is_what_is_granted(stage: Stage) -> None:
+    """A pause ends with one token, and both say so."""
+    stage.with_database(lambda database: TokenBucket(database, Settings.from_env()).push_back(0.001, slow_down=False))
+    shown("set", "--per-second", "0.01")
+    assert round(shown("show")["tokens"]) == 1
+    assert grants(stage, 5) == 1
+
+
 def test_the_lines_for_people(stage: Stage) -> None:
     """Rate, factor, breaker and calls by class; and that it was set live."""
     conveyor("rate", "set", "--per-second", "4")
