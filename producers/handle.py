@@ -18,10 +18,13 @@ class Status:
     job: Job
     #: Where it waits; None once it has left its lane.
     queue: QueuePlace | None = None
+    #: Seconds until four of five such jobs have ended; None when too little is known, or it has ended.
+    eta_seconds: float | None = None
 
     def snapshot(self) -> dict[str, Any]:
         """The status as JSON for people and programs."""
-        return self.job.snapshot() | {"queue": self.queue.model_dump() if self.queue else None}
+        queue = self.queue.model_dump() if self.queue else None
+        return self.job.snapshot() | {"queue": queue, "eta_seconds": self.eta_seconds}
 
 
 class Asks(Protocol):

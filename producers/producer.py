@@ -21,8 +21,10 @@ from producers.follow import Follower
 from producers.handle import Cancelled, JobHandle, Status
 from shared.database import Database
 from shared.errors import InvalidInput, JobNotFound, Problem, Unavailable
+from shared.following import milestones
+from shared.following.history import History
 from shared.identifiers import new_job_id
-from shared.jobs.event import Event, QueuePlace
+from shared.jobs.event import Event
 from shared.jobs.lanes import Lanes
 from shared.jobs.request import JobRequest
 from shared.jobs.states import JobState
@@ -73,6 +75,7 @@ class Producer:
         self._db = database or Database.open(settings.redis_url)
         self._store = JobStore(self._db, keep_seconds=settings.job_keep_seconds)
         self._lanes = Lanes(self._db, settings)
+        self._history = History(self._db)
         self._publisher = publisher
         self._own_publisher: Publishes | None = None
         self._catalog = catalog
@@ -116,7 +119,13 @@ class Producer:
         handles = []
         for request, target in zip(requests, targets, strict=True):
             job_id = new_job_id()
-            known, created = await self._store.create(request, target, job_id=job_id)
+            known, created = await self._store.create(
+                request,
+                target,
+                job_id=job_id,
+                windows=(self._settings.window, self._settings.user_window),
+                run_seconds=milestones.of_submit(await self._history.outlook(target.deployment_id)),
+            )
             # A repeat after a lost answer finds our own job: that is the one we made.
             handles.append(JobHandle(known, created or known == job_id, self))
         await self._dispatch()
@@ -132,10 +141,19 @@ class Producer:
             log.warning("dispatch failed, the next tick will repeat it", extra={"error": str(error)})
 
     async def status(self, job_id: str) -> Status:
-        """The job as it is now, and where it waits. 1-2 round trips. Raises `JobNotFound`, `Unavailable`."""
+        """The job as it is now, where it waits and when it will have ended. 1-3 round trips.
+
+        Raises `JobNotFound`, `Unavailable`.
+        """
         job = await self._store.get(job_id)
-        ahead = await self._lanes.ahead(job_id) if job.state is JobState.QUEUED else None
-        return Status(job, None if ahead is None else QueuePlace(position=ahead + 1, ahead=ahead))
+        if job.final:
+            return Status(job)
+        outlook = await self._history.outlook(job.deployment_id)
+        if job.state in (JobState.QUEUED, JobState.SUBMITTING):
+            place = await self._lanes.place(job_id) if job.state is JobState.QUEUED else None
+            run, turn = milestones.of_submit(outlook), place.eta_seconds if place else 0.0
+            return Status(job, place, None if run is None or turn is None else round(turn + run, 1))
+        return Status(job, eta_seconds=milestones.eta_seconds(job, outlook, await self._db.now_ms()))
 
     async def cancel(self, job_id: str) -> Cancelled:
         """Ask for a job's end; asking twice is fine.

@@ -100,6 +100,11 @@ class Keys:
         """zset: jobs dispatched or submitting, by when rescue should ask what became of them (ms)."""
         return f"{self.prefix}starting"
 
+    @property
+    def held(self) -> str:
+        """hash: pool -> how long a job holds its place past the lanes: ms, a moving mean."""
+        return f"{self.prefix}held"
+
     # -- following ----------------------------------------------------------------------------------------------
 
     @property
@@ -121,9 +126,9 @@ class Keys:
         """zset: `<job id> <run id>` of runs a hint named that are not their job's own, by when to check (ms)."""
         return f"{self.prefix}strays"
 
-    def durations(self, deployment_id: str, kind: str) -> str:
-        """list: the last durations of a deployment's runs in seconds, newest first; kind is `total` or `run`."""
-        return f"{self.prefix}durations:{deployment_id}:{kind}"
+    def history(self, deployment_id: str) -> str:
+        """hash: milestone -> how long it took from there to the end, in the last runs: seconds, the newest first."""
+        return f"{self.prefix}history:{deployment_id}"
 
     @property
     def hints(self) -> str:

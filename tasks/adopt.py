@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from tenacity import wait_random_exponential
 
 from shared.errors import GiveUp, JobNotFound, RunNotFound, TellOperator, TryLater, Unavailable, Undecided
+from shared.following import milestones
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
@@ -139,7 +140,13 @@ async def adopt(engine: Engine, job: Job, run_id: str) -> None:
     or, when the job has gone back to its lane, the one to adopt instead of posting again."""
     outlook, hint_rate = await engine.history.outlook(job.deployment_id), await engine.history.hint_rate()
     first_look = engine.schedule.first_look(job, outlook, price(engine.bucket.pressure_seconds, hint_rate))
-    moved = await engine.store.move(job.id, JobState.SUBMITTED, run_id=run_id, first_look_seconds=first_look)
+    moved = await engine.store.move(
+        job.id,
+        JobState.SUBMITTED,
+        run_id=run_id,
+        first_look_seconds=first_look,
+        eta_seconds=milestones.of_submit(outlook),
+    )
     if moved.reply == "missing":
         await cancel_run(engine, run_id)
     elif not moved:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from shared.comfydeploy import ListedRun, Run
 from shared.errors import Unavailable
-from shared.jobs.record import Job
+from shared.following import milestones
+from shared.jobs.record import SEEN, Job
 from shared.jobs.states import JobState
 from tasks import reading
 from tasks.engine import Engine
@@ -49,15 +50,34 @@ async def apply(engine: Engine, job: Job, answer: Run | ListedRun, now_ms: int) 
         if job.no_outputs_at is None:
             await engine.store.stamp(job.id, no_outputs_at=str(now_ms))
         again = NO_OUTPUTS_AGAIN_SECONDS
+    if state is JobState.SUBMITTED and isinstance(answer, Run) and answer.queue_position is not None:
+        milestone = milestones.position(answer.queue_position)
+        if milestone not in job.seen:
+            job = _saw(job, milestone, now_ms)
+            await engine.store.stamp(job.id, **{f"{SEEN}{milestone}": str(now_ms)})
     if state is JobState.RUNNING and job.state is JobState.SUBMITTED:
-        await engine.store.move(job.id, JobState.RUNNING, upstream_wait_ms=reading.upstream_wait_ms(answer))
-        job = replace(job, state=JobState.RUNNING)
+        waited = reading.upstream_wait_ms(answer)
+        job = replace(job, state=JobState.RUNNING, upstream_wait_ms=int(waited) if waited else None)
+        eta = await _eta(engine, job, now_ms)
+        await engine.store.move(job.id, JobState.RUNNING, upstream_wait_ms=waited, eta_seconds=eta)
         await _show(engine, job, "running")
     if state is JobState.RUNNING and isinstance(answer, Run) and job.request.progress:
         progress = reading.progress_of(answer)
-        if progress.fraction is not None and await engine.store.progress(job.id, progress):
-            await _show(engine, job, f"{progress.fraction:.0%} {progress.text or ''}".rstrip())
+        if progress.fraction is not None:
+            milestone = milestones.tenth(progress.fraction)
+            job = _saw(job, milestone, now_ms)
+            eta = await _eta(engine, job, now_ms)
+            if await engine.store.progress(job.id, progress, milestone=milestone, eta_seconds=eta):
+                await _show(engine, job, f"{progress.fraction:.0%} {progress.text or ''}".rstrip())
     return Applied(job, again_seconds=again)
+
+
+def _saw(job: Job, milestone: str, now_ms: int) -> Job:
+    return job if milestone in job.seen else replace(job, seen={**job.seen, milestone: now_ms})
+
+
+async def _eta(engine: Engine, job: Job, now_ms: int) -> float | None:
+    return milestones.eta_seconds(job, await engine.history.outlook(job.deployment_id), now_ms)
 
 
 async def end(engine: Engine, job: Job, ending: reading.Ending) -> Applied:
@@ -76,9 +96,8 @@ async def _remember(engine: Engine, job: Job, answer: Run | ListedRun) -> None:
     """What this run teaches about the next; not worth failing a look for."""
     hinted = job.hinted_at is not None if engine.settings.public_url else None
     try:
-        await engine.history.record(
-            job.deployment_id, total=answer.duration_seconds, run=answer.run_seconds, hinted=hinted
-        )
+        durations = milestones.durations(job, answer.duration_seconds, answer.run_seconds)
+        await engine.history.record(job.deployment_id, durations, hinted=hinted)
     except Unavailable as error:
         log.warning("run not remembered", extra={"job_id": job.id, "error": str(error)})
 

@@ -22,6 +22,7 @@ from tasks.apply import Applied, apply, end
 from tasks.cancel import cancel_run
 from tasks.engine import Engine
 from tasks.schedule import (
+    LEAST_SECONDS,
     MOST_SECONDS,
     PRICE_SECONDS,
     PROGRESS_SECONDS,
@@ -224,7 +225,9 @@ class _Look:
             await cancel_run(self.engine, run.run_id)
         try:
             async with self.engine.bucket.call("look"):
-                answer = await self.engine.client.runs.get(run.run_id)
+                # Its place in the machine's queue comes with the same call, and says more than the submit's time.
+                waiting_upstream = job.state is JobState.SUBMITTED
+                answer = await self.engine.client.runs.get(run.run_id, queue_position=waiting_upstream)
         except RunNotFound as error:
             log.warning("run not found", extra={"job_id": job.id, "run_id": run.run_id, "error": str(error)})
             if too_late:
@@ -269,6 +272,7 @@ class _Look:
         times = self.engine.schedule.next_looks(watched, call_price)
         for run, one, seconds in zip(left, watched, times, strict=True):
             soon = self._soon.get(run.member, MOST_SECONDS)
+            soon = min(soon, max(LEAST_SECONDS, (reading.deadline_ms(one.job) - self._now_ms()) / 1000))
             if self._wants_progress(self._jobs[run.job_id]):
                 soon = min(soon, jittered(PROGRESS_SECONDS + self.engine.bucket.pressure_seconds))
             if run.member in self._looked:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from shared.comfydeploy import ListedRun, Run, RunStatus
+from shared.following import milestones
 from shared.following.history import Outlook
 from shared.jobs.event import JobError, Progress, Result, Timing
 from shared.jobs.record import Job
@@ -72,13 +73,12 @@ def pending_of(
 ) -> Pending | None:
     """The run as the schedule sees it; None when too little is known of its deployment.
 
-    A run that has started is judged by how long runs take from there, any other by how long all of it takes.
+    It is judged by how long runs take from the latest milestone it has passed.
     """
-    if not outlook.is_known or job.submitted_at is None:
+    known = milestones.best(job, outlook)
+    if known is None:
         return None
-    forecast, since = outlook.total, job.submitted_at
-    if job.state is JobState.RUNNING and job.upstream_wait_ms is not None:
-        forecast, since = outlook.run, job.submitted_at + job.upstream_wait_ms
+    forecast, since = known
     age = max(0, now_ms - since) / 1000
     looked_age = min(age, max(0, (looked_ms or since) - since) / 1000)
     hinted = (job.hinted_at or 0) > (looked_ms or 0)

@@ -25,12 +25,13 @@ from tenacity.wait import wait_base
 
 from shared.following.forecast import Forecast
 from shared.following.history import Outlook
+from shared.following.milestones import TOTAL
 from shared.jobs.record import Job
 
 #: Seconds of waiting that one call is worth while tokens are plentiful.
 PRICE_SECONDS = 0.22
 #: However reliable hints are, so much of the looks remains as a safety net.
-LEAST_TRUST = 0.01
+LEAST_DOUBT = 0.002
 
 #: No two looks at a workflow are closer, and none is further away.
 LEAST_SECONDS = 0.2
@@ -114,9 +115,10 @@ class Learned(Backoff):
 
     def first_look(self, job: Job, outlook: Outlook | None = None, call_price: float = PRICE_SECONDS) -> float:
         """When the run's own waiting is worth a call; a look at its workflow before that covers it, too."""
-        if outlook is None or not outlook.is_known:
+        forecast = outlook.since(TOTAL) if outlook else None
+        if forecast is None:
             return super().first_look(job)
-        return next_look([Pending(outlook.total, 0.0, 0.0)], call_price)
+        return next_look([Pending(forecast, 0.0, 0.0)], call_price)
 
     def next_looks(self, runs: Sequence[Watched], call_price: float) -> list[float]:
         """One time for all known runs: a listing answers for all of them."""
@@ -131,7 +133,7 @@ def price(pressure_seconds: float, hint_rate: float) -> float:
     `pressure_seconds` is how long calls wait for a token at the moment: a look makes others wait that long. `hint_rate` is the
     share of ends that hints announce: then looks are the safety net and may be rarer.
     """
-    return (PRICE_SECONDS + pressure_seconds) / max(LEAST_TRUST, 1.0 - hint_rate)
+    return (PRICE_SECONDS + pressure_seconds) / max(LEAST_DOUBT, 1.0 - hint_rate)
 
 
 def waiting(pending: Sequence[Pending], seconds: float = 0.0) -> float:

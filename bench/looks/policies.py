@@ -12,7 +12,7 @@ from typing import Protocol
 
 from bench.looks.workload import VirtualRun
 from shared.following.forecast import KEPT, Forecast, forecast
-from shared.following.history import ENOUGH, FRESH_SECONDS, HINTS_KEPT
+from shared.following.history import ENOUGH, FRESH_SECONDS, HINTS_KEPT, trust
 from tasks.schedule import Backoff, Pending, delay, next_look, price, worth_reading
 
 #: A hook needs this long, and so many of them arrive.
@@ -140,7 +140,7 @@ class Ours:
         self.due[deployment] = now + min(times)
 
     def _hint_rate(self) -> float:
-        return sum(self.heard[:HINTS_KEPT]) / (len(self.heard[:HINTS_KEPT]) + 0.5)
+        return trust(self.heard[:HINTS_KEPT])
 
     def _pending(self, run: VirtualRun, now: float) -> Pending | None:
         totals = self.totals.get(run.deployment, [])

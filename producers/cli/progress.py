@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Protocol, Self
 
 from rich.console import Console
@@ -47,6 +48,14 @@ def detail(event: Event) -> str:
     if event.queue is not None and event.state is JobState.QUEUED:
         return f"position {event.queue.position}, {event.queue.ahead} ahead"
     return f"run {event.run_id}" if event.run_id else ""
+
+
+def left(event: Event) -> str:
+    """How long it will still take, at the most in four of five cases; empty when nobody knows, or that time is over."""
+    if event.final or event.eta_seconds is None:
+        return ""
+    seconds = event.eta_seconds - (datetime.now(UTC) - event.at).total_seconds()
+    return f"≤ {seconds:.0f} s" if seconds >= 1 else ""
 
 
 class Lines:
@@ -116,6 +125,7 @@ class LiveTable:
             table.add_column(name, no_wrap=True)
         table.add_column("progress", width=24)
         table.add_column("s", justify="right")
+        table.add_column("left", justify="right", no_wrap=True)
         table.add_column("", ratio=1, overflow="ellipsis", no_wrap=True)
         for job_id, event in self._events.items():
             if job_id in shown:
@@ -128,7 +138,7 @@ class LiveTable:
     def _add_row(self, table: Table, job_id: str, event: Event | None) -> None:
         seconds = self._took.get(job_id, time.monotonic() - self._since)
         if event is None:
-            table.add_row(job_id, "…", "", f"{seconds:.0f}", "")
+            table.add_row(job_id, "…", "", f"{seconds:.0f}", "", "")
             return
         bar: ProgressBar | Text = Text("")
         said = detail(event)
@@ -139,7 +149,7 @@ class LiveTable:
             place = self._places.get(job_id, event.queue)
             bar, said = Text(f"{place.ahead} ahead" if place else "starting"), ""
         state = Text(event.state.value, style=COLOURS.get(event.state, ""))
-        table.add_row(job_id, state, bar, f"{seconds:.0f}", Text(said))
+        table.add_row(job_id, state, bar, f"{seconds:.0f}", left(event), Text(said))
 
     def __enter__(self) -> Self:
         self._live.start()

@@ -32,6 +32,8 @@ def show(status: Status, *, as_json: bool) -> None:
     }
     if status.queue:
         rows["queue"] = f"position {status.queue.position}, {status.queue.ahead} ahead"
+    if status.eta_seconds is not None:
+        rows["ends"] = f"probably within {status.eta_seconds:.0f} s"
     if job.progress and not job.final:
         fraction = "" if job.progress.fraction is None else f"{job.progress.fraction:.0%} "
         rows["progress"] = f"{fraction}{job.progress.text or ''}".strip()

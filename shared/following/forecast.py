@@ -13,7 +13,7 @@ Read next: `history.py`, which remembers the durations, and `tasks/schedule.py`,
 """
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -54,6 +54,18 @@ class Forecast:
             return 0.0
         gone = _read(self.waited, age) + (seconds - age) * (1.0 - alive)
         return max(0.0, (_read(self.waited, seconds) - gone) / alive)
+
+    def by_chance(self, chance: float, *, age: float) -> float:
+        """The age by which it has ended with this chance, for someone who knows at `age` that it has not; at most a day."""
+        at_age = _read(self.chance, age)
+        aim = at_age + chance * (1.0 - at_age)
+        index = bisect_left(self.chance, aim)
+        if index >= len(GRID):
+            return GRID[-1]
+        low, high = (self.chance[index - 1], self.chance[index]) if index else (0.0, self.chance[0])
+        start = GRID[index - 1] if index else 0.0
+        part = (aim - low) / (high - low) if high > low else 1.0
+        return max(age, start + part * (GRID[index] - start))
 
     def ended_by(self, seconds: float, *, age: float) -> float:
         """P(T <= seconds | T > age)."""

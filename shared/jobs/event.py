@@ -114,7 +114,7 @@ class QueuePlace(_Open):
 
     position: int = Field(description="1 is next.")
     ahead: int = Field(description="Jobs that will go first, of all users.")
-    eta_seconds: float | None = None
+    eta_seconds: float | None = Field(None, description="Seconds until its turn, at the pace of the last jobs.")
 
 
 class EventUser(_Open):
@@ -141,6 +141,9 @@ class Event(_Open):
     user: EventUser
     context: dict[str, Any] = Field(default_factory=dict)
     meta: dict[str, Any] = Field(default_factory=dict)
+    eta_seconds: float | None = Field(
+        None, description="Seconds from `at` by which four of five such jobs have ended; null when too little is known."
+    )
     progress: Progress | None = None
     queue: QueuePlace | None = None
     result: Result | None = None

@@ -10,6 +10,7 @@ Read `shared/lua/dispatch.lua` beside it.
 from typing import Literal
 
 from shared.database import Database
+from shared.jobs.event import QueuePlace
 from shared.settings import Settings
 
 #: Jobs dispatched or submitting at once. Submits are bounded by the budget, so more would only wait in the broker.
@@ -52,10 +53,12 @@ class Lanes:
         """Put a dispatched job nobody started back where it stood; False when it is not dispatched."""
         return bool(await self._db.run("give_back", job_id) == "given back")
 
-    async def ahead(self, job_id: str) -> int | None:
-        """How many jobs go before this one; None when it does not wait in a lane. O(waiting users)."""
-        ahead = int(await self._db.run("place", job_id))
-        return None if ahead < 0 else ahead
+    async def place(self, job_id: str) -> QueuePlace | None:
+        """Where a job waits, and when its turn is; None when it does not wait in a lane. O(waiting users)."""
+        ahead, turn_ms = await self._db.run("place", job_id, self._settings.window, self._settings.user_window)
+        if ahead < 0:
+            return None
+        return QueuePlace(position=ahead + 1, ahead=ahead, eta_seconds=None if turn_ms < 0 else turn_ms / 1000)
 
     async def overdue(
         self,

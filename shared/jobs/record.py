@@ -1,12 +1,15 @@
 """The job as Redis keeps it: one hash, written only by the scripts in `shared/lua/`."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from shared.jobs.event import JobError, Progress, Result
 from shared.jobs.request import JobRequest
 from shared.jobs.states import FINAL, JobState
+
+#: Fields of the hash that hold a milestone begin with this.
+SEEN = "seen:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,10 @@ class Job:
     hinted_at: int | None = None
     #: The run a hint named before any answer did; not believed until it was read.
     hinted_run: str = ""
+    #: Milestones of `shared/following/milestones.py` that only looks can tell, by when they were first seen.
+    seen: dict[str, int] = field(default_factory=dict)
+    #: By when the job was said to end when its run was submitted.
+    promised_at: int | None = None
     #: When a run that ended well was first seen without outputs.
     no_outputs_at: int | None = None
     run_id: str | None = None
@@ -85,6 +92,8 @@ class Job:
             looked_at=stamp("looked_at"),
             hinted_at=stamp("hinted_at"),
             hinted_run=fields.get("hinted_run", ""),
+            seen={name.removeprefix(SEEN): int(at) for name, at in fields.items() if name.startswith(SEEN)},
+            promised_at=stamp("promised_at"),
             no_outputs_at=stamp("no_outputs_at"),
             attempt=int(fields.get("attempt") or 0),
             looks=int(fields.get("looks") or 0),

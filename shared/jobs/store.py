@@ -68,10 +68,19 @@ class JobStore:
         self._db = database
         self._keep_ms = keep_seconds * 1000
 
-    async def create(self, request: JobRequest, target: Target, *, job_id: str | None = None) -> tuple[str, bool]:
+    async def create(
+        self,
+        request: JobRequest,
+        target: Target,
+        *,
+        job_id: str | None = None,
+        windows: tuple[int, int] = (0, 0),
+        run_seconds: float | None = None,
+    ) -> tuple[str, bool]:
         """Accept a job: record, lane and `job.queued` event together.
 
-        Answers the job's id and whether it is new: a known idempotency key answers the job it stands for.
+        Answers the job's id and whether it is new: a known idempotency key answers the job it stands for. `windows` (of
+        everybody, of one user; 0 for none) and `run_seconds` (how long such a run takes) make the event's ETA.
         """
         echo = {
             "workflow": request.label,
@@ -99,6 +108,8 @@ class JobStore:
             request.queue_timeout_seconds,
             request.idempotency_key or "",
             IDEMPOTENCY_SECONDS,
+            *windows,
+            "" if run_seconds is None else run_seconds,
         )
         return known, word == "created"
 
@@ -132,6 +143,7 @@ class JobStore:
         timing: Timing | None = None,
         first_look_seconds: float = 0.0,
         attempt: int | None = None,
+        eta_seconds: float | None = None,
         **fields: str,
     ) -> Moved:
         """Move a job if it is in one of `from_` (default: every state that may move there), and announce it.
@@ -143,6 +155,8 @@ class JobStore:
         texts = dict(fields)
         parts: dict[str, BaseModel | None] = {"result": result, "error": error, "timing": timing}
         texts |= {name: part.model_dump_json() for name, part in parts.items() if part is not None}
+        if eta_seconds is not None:
+            texts["eta_seconds"] = str(eta_seconds)
         delay_ms = self._keep_ms if to in FINAL else round(first_look_seconds * 1000)
         word, detail = await self._db.run(
             "transition",
@@ -156,10 +170,13 @@ class JobStore:
         )
         return Moved(word, seq=int(detail)) if word == "moved" else Moved(word, state=detail)
 
-    async def progress(self, job_id: str, progress: Progress) -> bool:
-        """Announce how far a running job is; False when that is no news."""
+    async def progress(
+        self, job_id: str, progress: Progress, *, milestone: str = "", eta_seconds: float | None = None
+    ) -> bool:
+        """Announce how far a running job is; False when that is no news. The `milestone` it shows is noted with its time."""
         fraction = "" if progress.fraction is None else f"{progress.fraction:.4f}"
-        word, _ = await self._db.run("progress", job_id, fraction, progress.model_dump_json())
+        eta = "" if eta_seconds is None else eta_seconds
+        word, _ = await self._db.run("progress", job_id, fraction, progress.model_dump_json(), eta, milestone)
         return bool(word == "announced")
 
     async def nudge(

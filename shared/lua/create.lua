@@ -11,6 +11,9 @@
 -- ARGV[6]  queue timeout      seconds until the job expires in its lane
 -- ARGV[7]  idempotency key    "" for none
 -- ARGV[8]  idempotency life   seconds
+-- ARGV[9]  window             jobs past the lanes at once, of everybody; only to tell when it will be this one's turn
+-- ARGV[10] user window        the same, of one user
+-- ARGV[11] run                seconds such a run takes from its submit to its end, "" when that is not known
 --
 -- Replies  {"created", job id} | {"exists", job id}
 -- Clock    Redis TIME.
@@ -34,7 +37,10 @@ redis.call('HSET', key('pools'), f.pool, ARGV[5])
 enter_lane(id, f.pool, f.user)
 
 local ahead = jobs_ahead(id, f.pool, f.user)
-local place = string.format('{"position":%d,"ahead":%d,"eta_seconds":null}', ahead + 1, ahead)
-local _, entry = announce(id, 'job.queued', now, {queue = place})
+local turn = turn_in(id, f.pool, f.user, ahead, ARGV[9], ARGV[10])
+local place = string.format('{"position":%d,"ahead":%d,"eta_seconds":%s}', ahead + 1, ahead,
+  turn and string.format('%.1f', turn / 1000) or 'null')
+local eta = turn and ARGV[11] ~= '' and string.format('%.1f', turn / 1000 + ARGV[11]) or nil
+local _, entry = announce(id, 'job.queued', now, {queue = place, eta_seconds = eta})
 redis.call('HSET', key('job', id), 'first_event', entry)
 return {'created', id}

@@ -1,11 +1,15 @@
--- place.lua — how many jobs go before this one?
+-- place.lua — how many jobs go before this one, and when is its turn?
 --
 -- ARGV[1]  prefix
 -- ARGV[2]  job id
+-- ARGV[3]  window             jobs past the lanes at once, of everybody
+-- ARGV[4]  user window        the same, of one user
 --
--- Replies  the number of jobs ahead, or -1 when the job does not wait in a lane
+-- Replies  {the number of jobs ahead, or -1 when the job does not wait in a lane; ms until its turn, or -1 when not known}
 -- Cost     O(users in the ring of the pool).
 
 local h = redis.call('HMGET', key('job', ARGV[2]), 'pool', 'user')
-if not h[1] then return -1 end
-return jobs_ahead(ARGV[2], h[1], h[2]) or -1
+local ahead = h[1] and jobs_ahead(ARGV[2], h[1], h[2])
+if not ahead then return {-1, -1} end
+local turn = turn_in(ARGV[2], h[1], h[2], ahead, ARGV[3], ARGV[4])
+return {ahead, turn and math.ceil(turn) or -1}

@@ -41,7 +41,7 @@ end
 local FINAL = {succeeded = true, failed = true, cancelled = true, timed_out = true, expired = true}
 
 -- Append the next event of a job to its frontend's stream; the only place that raises `seq`.
--- parts: JSON texts by name (progress, queue, result, error, timing); missing ones become null.
+-- parts: JSON texts by name (eta_seconds, progress, queue, result, error, timing); missing ones become null.
 local function announce(id, event_type, at, parts)
   local job = key('job', id)
   local h = redis.call('HMGET', job, 'frontend', 'state', 'run_id', 'echo')
@@ -55,7 +55,7 @@ local function announce(id, event_type, at, parts)
     '"final":' .. (FINAL[h[2]] and 'true' or 'false'),
     '"run_id":' .. (h[3] and cjson.encode(h[3]) or 'null'),
     '"frontend":"' .. h[1] .. '"', h[4],
-    part('progress'), part('queue'), part('result'), part('error'), part('timing') .. '}',
+    part('eta_seconds'), part('progress'), part('queue'), part('result'), part('error'), part('timing') .. '}',
   }, ',')
   local entry = redis.call('XADD', key('results', h[1]), '*',
     'type', event_type, 'job_id', id, 'seq', seq, 'data', data)
@@ -150,4 +150,20 @@ local function jobs_ahead(id, pool, user)
     end
   end
   return ahead
+end
+
+-- Milliseconds until a waiting job's turn, at the pace of the last jobs: how many must leave before it may pass, through so
+-- many places, each held so long. Nil when nothing has passed yet. Limits of 0 are none.
+local function turn_in(id, pool, user, ahead, window, user_window)
+  local held = tonumber(redis.call('HGET', key('held'), pool))
+  if not held then return nil end
+  local function wait(before, places, used)
+    if places == 0 then return 0 end
+    return math.max(0, before + 1 - math.max(0, places - used)) * held / places
+  end
+  local mine = redis.call('ZRANK', key('lane', pool, user), id) or 0
+  return math.max(
+    wait(ahead, tonumber(redis.call('HGET', key('pools'), pool) or '0'), tonumber(redis.call('HGET', key('window', 'pools'), pool) or '0')),
+    wait(ahead, tonumber(window), redis.call('ZCARD', key('window'))),
+    wait(mine, tonumber(user_window), tonumber(redis.call('HGET', key('window', 'users'), user) or '0')))
 end

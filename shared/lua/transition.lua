@@ -9,7 +9,7 @@
 -- ARGV[4]  to                 the new state
 -- ARGV[5]  event type         "" for a move nobody needs to hear of
 -- ARGV[6]  fields             JSON object of texts merged into the job; progress, result, error and timing also go
---                             into the event
+--                             into the event, as does eta_seconds; that of `submitted` is kept as `promised_at`
 -- ARGV[7]  delay              ms: `submitted` -> the first look comes after this long; a final state -> the record is
 --                             kept this long; otherwise not read
 -- ARGV[8]  attempt            the attempt the caller speaks of, "" for any: a move that is repeated after its answer was
@@ -49,6 +49,10 @@ for name, value in pairs(fields) do
 end
 redis.call('HSET', job, unpack(flat))
 
+if to == 'submitted' and fields.eta_seconds then
+  redis.call('HSET', job, 'promised_at', int(now + fields.eta_seconds * 1000))
+end
+
 if to == 'submitting' then
   redis.call('HINCRBY', job, 'attempt', 1)
 elseif to == 'queued' then
@@ -62,6 +66,12 @@ elseif to == 'submitted' then
   reschedule(workflow)
 elseif FINAL[to] then
   leave_lane(id, pool, user)
+  local since = redis.call('ZSCORE', key('window'), id)
+  if since then
+    -- The pace of the pool, for those who wait (turn_in): the last ten make up two thirds of the mean.
+    local before = tonumber(redis.call('HGET', key('held'), pool) or now - since)
+    redis.call('HSET', key('held'), pool, int(before + 0.1 * (now - since - before)))
+  end
   release(id, pool, user)
   if run then
     redis.call('ZREM', key('inflight', workflow), id .. ' ' .. run)

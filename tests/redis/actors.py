@@ -273,7 +273,7 @@ class ApiRuns:
         if self._api.away:
             raise Unavailable(what)
 
-    async def get(self, run_id: str) -> Run:
+    async def get(self, run_id: str, *, queue_position: bool = False) -> Run:
         await self._ask("get")
         if run_id not in self._api.runs:
             raise RunNotFound(run_id)

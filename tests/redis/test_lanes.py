@@ -210,7 +210,7 @@ class Lanes(RuleBasedStateMachine):
     @precondition(lambda self: self.model.waiting)
     @rule()
     def the_places_told_are_the_order_of_an_unrestricted_dispatch(self) -> None:
-        told = {i: self.on(self.db.run("place", i)) for i in self.model.waiting}
+        told = {i: self.on(self.db.run("place", i, 200, 20))[0] for i in self.model.waiting}
         parked = {user for _, user in self.model.parked}
         for pool in self.model.limits:
             self.on(self.db.redis.hset(self.db.keys.pools, pool, "0"))
@@ -285,7 +285,7 @@ async def test_a_burst_of_588_holds_a_newcomer_up_by_one_job(database: Database)
         await take(database, served)
         newcomers = [await put(database, f"new-{served}-{n}") for n in range(10)]
 
-        assert max([await database.run("place", job_id) for job_id in newcomers]) <= len(newcomers)
+        assert max([(await database.run("place", job_id, 200, 20))[0] for job_id in newcomers]) <= len(newcomers)
         assert len(set(await take(database, 11)) & set(newcomers)) == 10
 
 
@@ -389,4 +389,4 @@ async def test_the_place_of_a_parked_user_is_not_a_turn_that_has_passed(database
     await take(database, 7)
 
     # Then zed would come in at turn 3, behind bob by name
-    assert await database.run("place", his[1]) == 1
+    assert (await database.run("place", his[1], 200, 20))[0] == 1

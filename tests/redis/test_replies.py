@@ -53,7 +53,7 @@ async def create(db: Database, job_id: str, idempotency_key: str = "") -> Any:
     """Call `create` with the least it needs."""
     names = ("user", "pool", "workflow_id", "deployment_id", "request", "label")
     fields = {"frontend": "web", "echo": '"user":{"id":"ada"}'} | dict.fromkeys(names, "")
-    return await db.run("create", job_id, json.dumps(fields), 5, 0, 60, idempotency_key, 60)
+    return await db.run("create", job_id, json.dumps(fields), 5, 0, 60, idempotency_key, 60, 200, 20, "")
 
 
 async def ask(db: Database, class_: str = "submit") -> Any:
@@ -192,40 +192,41 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
 
 @reply("progress", "announced")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
-    return await db.run("progress", await running(db), "0.5", '{"fraction":0.5}'), ["announced", "4"]
+    return await db.run("progress", await running(db), "0.5", '{"fraction":0.5}', "", ""), ["announced", "4"]
 
 
 @reply("progress", "announced: another text at the same fraction")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     job_id = await running(db)
     return [
-        await db.run("progress", job_id, "0.5", f'{{"fraction":0.5,"text":"{text}"}}') for text in ("KSampler", "VAE")
+        await db.run("progress", job_id, "0.5", f'{{"fraction":0.5,"text":"{text}"}}', "", "")
+        for text in ("KSampler", "VAE")
     ], [["announced", "4"], ["announced", "5"]]
 
 
 @reply("progress", "refused")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
-    return await db.run("progress", await put(db), "0.5", '{"fraction":0.5}'), ["refused", "queued"]
+    return await db.run("progress", await put(db), "0.5", '{"fraction":0.5}', "", ""), ["refused", "queued"]
 
 
 @reply("progress", "unchanged")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     job_id = await running(db)
-    await db.run("progress", job_id, "0.5", '{"fraction":0.5}')
-    return await db.run("progress", job_id, "0.5", '{"fraction":0.5}'), ["refused", "unchanged"]
+    await db.run("progress", job_id, "0.5", '{"fraction":0.5}', "", "")
+    return await db.run("progress", job_id, "0.5", '{"fraction":0.5}', "", ""), ["refused", "unchanged"]
 
 
 @reply("progress", "unchanged: not backwards")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     job_id = await running(db)
-    await db.run("progress", job_id, "0.5", '{"fraction":0.5}')
-    await db.run("progress", job_id, "", '{"text":"Upscaling"}')
-    return await db.run("progress", job_id, "0.4999", '{"fraction":0.4999}'), ["refused", "unchanged"]
+    await db.run("progress", job_id, "0.5", '{"fraction":0.5}', "", "")
+    await db.run("progress", job_id, "", '{"text":"Upscaling"}', "", "")
+    return await db.run("progress", job_id, "0.4999", '{"fraction":0.4999}', "", ""), ["refused", "unchanged"]
 
 
 @reply("progress", "missing")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
-    return await db.run("progress", new_job_id(), "", "{}"), ["missing", ""]
+    return await db.run("progress", new_job_id(), "", "{}", "", ""), ["missing", ""]
 
 
 @reply("nudge", "nudged")
@@ -273,14 +274,39 @@ async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
 @reply("place", "the number of jobs ahead")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     await put(db)
-    return await db.run("place", await put(db)), 1
+    return await db.run("place", await put(db), 200, 20), [1, -1]
+
+
+@reply("place", "ms until its turn")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    # One place, held 30 s each time, and two who want it first, one of whom has it.
+    await put(db)
+    await take(db)
+    await put(db)
+    await db.redis.hset(db.keys.held, "", "30000")
+    return await db.run("place", await put(db), 1, 20), [1, 60_000]
+
+
+@reply("remember", "remembered")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    # Two of three are kept, and one of two hints; "" says nothing of hints.
+    words = [
+        await db.run("remember", "dep", f'{{"total":"{seconds}"}}', 2, 60, hinted, 1)
+        for seconds, hinted in ((1.5, "1"), (2.5, "0"), (3.5, ""))
+    ]
+    kept = await db.hash(db.keys.history("dep"))
+    return [words, kept, await db.redis.lrange(db.keys.hints, 0, -1)], [
+        ["remembered"] * 3,
+        {"total": "3.5 2.5"},
+        ["0"],
+    ]
 
 
 @reply("place", "-1")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     job_id = await put(db)
     await take(db)
-    return [await db.run("place", job_id), await db.run("place", new_job_id())], [-1, -1]
+    return [await db.run("place", one, 200, 20) for one in (job_id, new_job_id())], [[-1, -1], [-1, -1]]
 
 
 @reply("stamp", "1")

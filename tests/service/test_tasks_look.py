@@ -785,7 +785,7 @@ async def _carry_out(bench: Bench) -> None:
 async def test_a_cancel_is_not_put_off_by_a_likelier_run(bench: Bench, api: Api) -> None:
     """A hint makes one run worth a read of its own; the one whose cancel was asked for is cancelled in the same look."""
     for _ in range(5):
-        await bench.engine.history.record(PORTRAIT, total=12.0, run=11.0)
+        await bench.engine.history.record(PORTRAIT, {"total": 12.0, "run": 11.0})
     hinted, unwanted, other = await bench.submit_all(3)
     await api.finish(hinted.run_id)
     await bench.engine.store.nudge(hinted.id)
