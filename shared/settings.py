@@ -52,6 +52,8 @@ class Settings(BaseModel):
     """Where the gateway can be reached from outside; empty means no webhooks are asked for."""
     secret: SecretStr | None = Field(None, alias="CONVEYOR_SECRET")
     """Signs the webhook addresses. Needed as soon as `CONVEYOR_PUBLIC_URL` is set."""
+    sse: bool = Field(default=False, alias="CONVEYOR_SSE")
+    """Listen to the API's progress streams for hints; for where webhooks cannot reach us."""
     api_keys: Annotated[list[SecretStr], BeforeValidator(_comma_list)] = Field([], alias="CONVEYOR_API_KEYS")
     """Keys of the HTTP gateway, `name:key,name:key`. Read by the gateway only."""
 

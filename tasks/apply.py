@@ -94,7 +94,7 @@ async def end(engine: Engine, job: Job, ending: reading.Ending) -> Applied:
 
 async def _remember(engine: Engine, job: Job, answer: Run | ListedRun) -> None:
     """What this run teaches about the next; not worth failing a look for."""
-    hinted = job.hinted_at is not None if engine.settings.public_url else None
+    hinted = job.hinted_at is not None if engine.settings.public_url or engine.settings.sse else None
     try:
         durations = milestones.durations(job, answer.duration_seconds, answer.run_seconds)
         await engine.history.record(job.deployment_id, durations, hinted=hinted)

@@ -15,6 +15,7 @@ from shared.errors import ConveyorError
 from tasks.engine import Engine
 from tasks.look import look
 from tasks.schedule import TROUBLE, delay
+from workers.listening import Listening
 from workers.upkeep import Upkeep
 from workers.watch import Watch
 
@@ -34,6 +35,7 @@ class Ticker:
         self._looks: set[asyncio.Task[None]] = set()
         self._upkeep = Upkeep(engine)
         self._watch = Watch(engine)
+        self._listening = Listening(engine) if engine.settings.sse else None
         self._revoked_seen: set[str] = set()
 
     async def run(self) -> None:
@@ -52,8 +54,12 @@ class Ticker:
             asyncio.create_task(self._every(60.0, self._upkeep.prune)),
             asyncio.create_task(self._every(30.0, self._upkeep.warm)),
         ]
+        if self._listening:
+            chores.append(asyncio.create_task(self._every(1.0, self._listening.tend)))
         await stopping.wait()
         await asyncio.gather(*chores)
+        if self._listening:
+            await self._listening.aclose()
         if self._looks:
             await asyncio.wait(self._looks)
 

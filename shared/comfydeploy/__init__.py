@@ -1,6 +1,7 @@
 """The ComfyUI Deploy API, as far as Conveyor uses it: `ComfyDeploy` and what its methods give.
 
-Start at `client.py`. One resource a file: `runs` (with `run` and `outputs`), `deployments`, `workflows`, `machines`.
+Start at `client.py`. One resource a file: `runs` (with `run` and `outputs`), `deployments`, `workflows`, `machines`,
+`progress_stream`.
 """
 
 from shared.comfydeploy.base_url import api_root
@@ -8,6 +9,7 @@ from shared.comfydeploy.client import ComfyDeploy, Observe, Timeouts
 from shared.comfydeploy.deployments import Deployment, InputType
 from shared.comfydeploy.machines import Machine
 from shared.comfydeploy.outputs import Item, MediaItem, RunOutput, run_outputs
+from shared.comfydeploy.progress_stream import ProgressEvent
 from shared.comfydeploy.run import FINAL, ListedRun, Run, RunStatus
 from shared.comfydeploy.runs import CancelAnswer
 from shared.comfydeploy.workflows import Workflow
@@ -23,6 +25,7 @@ __all__ = [
     "Machine",
     "MediaItem",
     "Observe",
+    "ProgressEvent",
     "Run",
     "RunOutput",
     "RunStatus",

@@ -22,7 +22,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
@@ -32,10 +33,11 @@ from urllib.parse import quote
 import httpx
 from pydantic_core import from_json
 
-from shared.comfydeploy.answers import QUOTED_CHARACTERS, Answer
+from shared.comfydeploy.answers import QUOTED_CHARACTERS, Answer, refused, unexpected
 from shared.comfydeploy.base_url import api_root
 from shared.comfydeploy.deployments import Deployments
 from shared.comfydeploy.machines import Machines
+from shared.comfydeploy.progress_stream import ProgressStreams
 from shared.comfydeploy.runs import Runs
 from shared.comfydeploy.transport import FAILURES, Transport, named, never_sent
 from shared.comfydeploy.values import retry_after_seconds
@@ -99,6 +101,7 @@ class ComfyDeploy:
         self.deployments = Deployments(self._request)
         self.workflows = Workflows(self._request)
         self.machines = Machines(self._request)
+        self.progress = ProgressStreams(self._stream)
 
     def __repr__(self) -> str:
         return f"ComfyDeploy({self.base_url!r})"
@@ -125,7 +128,7 @@ class ComfyDeploy:
         timeout_seconds: float | None = None,
         repeatable: bool = True,
     ) -> Answer:
-        """Make one HTTP request and read its answer, whatever the status. The only place that touches httpx.
+        """Make one HTTP request and read its answer, whatever the status. Only this and `_stream` touch httpx.
 
         `route` is `METHOD /template/{name}`; `path` fills the template, `params` that are None are left out. No
         answer raises Unavailable, or Undecided when the call is not `repeatable` and the request may have been sent.
@@ -161,6 +164,63 @@ class ComfyDeploy:
             raise Undecided(message) from None
         finally:
             self._tell(route, status, time.perf_counter() - started)
+
+    @asynccontextmanager
+    async def _stream(
+        self, route: str, *, params: Mapping[str, str], silence_seconds: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a stream of events with one HTTP request; gives its bytes as they come, and closes it on leaving.
+
+        Until its beginning it may take as long as a read, then as long as it likes, but for silences. Entering raises what
+        `refused` says; the bytes raise Unavailable when they stop coming otherwise than by the server's end.
+        """
+        method, _, template = route.partition(" ")
+        if self._http.is_closed:
+            raise Stopping(f"{route}: the client has been closed")
+        connect, pool = self.timeouts.connect_seconds, self.timeouts.pool_seconds
+        request = self._http.build_request(
+            method,
+            self.base_url + template,
+            params=params,
+            # Not compressed: what compresses on the way also collects, and an event is wanted now.
+            headers={"accept": "text/event-stream", "accept-encoding": "identity"},
+            timeout=httpx.Timeout(silence_seconds, connect=connect, pool=pool),
+        )
+        response: httpx.Response | None = None
+        status: int | None = None
+        started = time.perf_counter()
+        try:
+            try:
+                async with asyncio.timeout(self.timeouts.read_seconds):
+                    response = await self._http.send(request, stream=True)
+                    status = response.status_code
+                    is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+                    if status != 200 or not is_stream:
+                        await response.aread()
+            except FAILURES as error:
+                raise Unavailable(f"{route} got no answer: {self._without_key(_described(error))}") from None
+            finally:
+                self._tell(route, status, time.perf_counter() - started)
+            if status != 200 or not is_stream:
+                answer = self._answer(route, response)
+                raise unexpected(answer, "a stream of events") if answer.ok else refused(answer)
+            yield self._chunks(route, response, silence_seconds)
+        finally:
+            if response is not None:
+                with suppress(*FAILURES):
+                    await response.aclose()
+
+    async def _chunks(self, route: str, response: httpx.Response, silence_seconds: float) -> AsyncIterator[bytes]:
+        chunks = response.aiter_bytes()
+        while True:
+            try:
+                async with asyncio.timeout(silence_seconds):
+                    chunk = await anext(chunks, None)
+            except FAILURES as error:
+                raise Unavailable(f"{route} broke off: {self._without_key(_described(error))}") from None
+            if chunk is None:
+                return
+            yield chunk
 
     def _answer(self, route: str, response: httpx.Response) -> Answer:
         headers = response.headers

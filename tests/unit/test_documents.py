@@ -198,6 +198,8 @@ def meanings() -> dict[str, str]:
 
 def allowed(annotation: Any, metadata: list[Any]) -> str:
     """What may stand in the variable, in words."""
+    if annotation is bool:
+        return "`0`, `1`"
     if bounds := [
         f"{sign} {getattr(bound, mark):,}"
         for bound in metadata
@@ -214,7 +216,8 @@ def settings_table() -> list[str]:
     """The rows of docs/configuration.md, as they follow from Settings."""
     rows = []
     for field, info in Settings.model_fields.items():
-        default = "" if info.default in (None, "", []) else f"`{info.default}`"
+        plain = int(info.default) if info.annotation is bool else info.default
+        default = "" if plain in (None, "", []) else f"`{plain}`"
         rows.append(f"| `{info.alias}` | {default} | {allowed(info.annotation, info.metadata)} | {meanings()[field]} |")
     return rows
 

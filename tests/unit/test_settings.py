@@ -27,6 +27,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "CONVEYOR_SLOTS": ("16", 16),
     "CONVEYOR_PUBLIC_URL": ("https://hooks.example", "https://hooks.example"),
     "CONVEYOR_SECRET": ("s3cret", "s3cret"),
+    "CONVEYOR_SSE": ("1", True),
     "CONVEYOR_API_KEYS": ("web:one, bot:two", ["web:one", "bot:two"]),
     "CONVEYOR_JOB_KEEP_SECONDS": ("3600", 3600),
     "CONVEYOR_LOG_FORMAT": ("json", "json"),
@@ -46,6 +47,8 @@ def as_text(value: Any) -> str:
     """A default as an operator writes it."""
     if value is None or value == []:
         return ""
+    if isinstance(value, bool):
+        return str(int(value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
