@@ -220,9 +220,10 @@ class Producer:
         from shared.catalog import Catalog  # noqa: PLC0415 - brings the HTTP client, which only enqueue may need
         from shared.comfydeploy import ComfyDeploy  # noqa: PLC0415
         from shared.limits.bucket import TokenBucket  # noqa: PLC0415
+        from shared.metrics import observe_call  # noqa: PLC0415
 
         if self._settings.api_key is not None:
-            self._api = ComfyDeploy(self._settings.api_url, self._settings.require_api_key())
+            self._api = ComfyDeploy(self._settings.api_url, self._settings.require_api_key(), observe=observe_call)
         catalog = Catalog(self._db, self._settings, TokenBucket(self._db, self._settings), self._api)
         self._catalog = catalog
         return catalog

@@ -61,6 +61,10 @@ class Settings(BaseModel):
     """How long a job can be asked about after its final state."""
     log_format: Literal["auto", "pretty", "json"] = Field("auto", alias="CONVEYOR_LOG_FORMAT")
     """`auto` is pretty on a terminal and JSON elsewhere."""
+    metrics_port: int = Field(0, alias="CONVEYOR_METRICS_PORT", ge=0, le=65_535)
+    """Where a worker serves its metrics for Prometheus; 0 means nowhere."""
+    metrics_address: str = Field("127.0.0.1", alias="CONVEYOR_METRICS_ADDRESS")
+    """The address a worker serves its metrics on; in a container `0.0.0.0`, since Prometheus is in another one."""
     flower_port: int = Field(5555, alias="FLOWER_PORT", ge=1, le=65_535)
     """Where Flower listens, on loopback unless `FLOWER_ADDRESS` says otherwise."""
 

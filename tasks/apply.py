@@ -13,6 +13,7 @@ from shared.errors import Unavailable
 from shared.following import milestones
 from shared.jobs.record import SEEN, Job
 from shared.jobs.states import JobState
+from shared.metrics import DETECTION_DELAY, ENDS_HINTED, ETAS
 from tasks import reading
 from tasks.engine import Engine
 from tasks.fault_points import reach
@@ -43,6 +44,8 @@ async def apply(engine: Engine, job: Job, answer: Run | ListedRun, now_ms: int) 
         applied = await end(engine, job, ending)
         if ending.state is not JobState.CANCELLED:
             await _remember(engine, job, answer)
+            if applied.moved:
+                _measure(job, answer, now_ms)
         return applied
     again = CANCEL_AGAIN_SECONDS if job.cancel_requested_at is not None else None
     state = reading.state_of(answer.status)
@@ -92,9 +95,21 @@ async def end(engine: Engine, job: Job, ending: reading.Ending) -> Applied:
     return Applied(job, gone=True, moved=bool(moved))
 
 
+def _measure(job: Job, answer: Run | ListedRun, now_ms: int) -> None:
+    """How early we were, and whether the job ended when it was said to."""
+    if job.submitted_at is not None and answer.duration_seconds is not None:
+        source = "look" if job.hinted_at is None else "hint"
+        late = (now_ms - job.submitted_at) / 1000 - answer.duration_seconds
+        DETECTION_DELAY.labels(source).observe(max(0.0, late))
+    if job.promised_at is not None:
+        ETAS.labels("yes" if now_ms <= job.promised_at else "no").inc()
+
+
 async def _remember(engine: Engine, job: Job, answer: Run | ListedRun) -> None:
     """What this run teaches about the next; not worth failing a look for."""
     hinted = job.hinted_at is not None if engine.settings.public_url or engine.settings.sse else None
+    if hinted is not None:
+        ENDS_HINTED.labels("yes" if hinted else "no").inc()
     try:
         durations = milestones.durations(job, answer.duration_seconds, answer.run_seconds)
         await engine.history.record(job.deployment_id, durations, hinted=hinted)

@@ -24,6 +24,7 @@ from shared.following.history import History
 from shared.jobs.lanes import Lanes
 from shared.jobs.store import JobStore
 from shared.limits.bucket import TokenBucket
+from shared.metrics import observe_call
 from shared.settings import Settings
 from tasks.closing import Rows
 from tasks.fault_points import reach
@@ -63,7 +64,7 @@ class Engine:
     @classmethod
     def open(cls, settings: Settings, app: Celery, hostname: str) -> Self:
         """Prepare everything; nothing connects yet. Raises `MissingSetting` when a worker could not work."""
-        client = ComfyDeploy(settings.api_url, settings.require_api_key())
+        client = ComfyDeploy(settings.api_url, settings.require_api_key(), observe=observe_call)
         if settings.public_url:
             settings.require_secret()
         database = Database.open(settings.redis_url)

@@ -17,6 +17,7 @@ from shared.errors import ConveyorError, GiveUp, RunNotFound, Stopping, TellOper
 from shared.following.due import LEASE_SECONDS, InFlight
 from shared.jobs.record import Job
 from shared.jobs.states import JobState
+from shared.metrics import LOOKS
 from tasks import reading
 from tasks.apply import Applied, apply, end
 from tasks.cancel import cancel_run
@@ -67,9 +68,11 @@ CANCEL_GRACE_SECONDS = 120.0
 async def look(engine: Engine, workflow_id: str) -> None:
     """Look at what is due of a workflow and settle the claim. Never raises for trouble upstream."""
     glance = _Look(engine, workflow_id)
+    outcome = "failed"
     try:
         async with asyncio.timeout(LOOK_SECONDS):
             await engine.unless_stopping(glance.carry_out())
+        outcome = "news" if glance.news else "failed" if glance.failed else "nothing"
     except TimeoutError:
         log.info("look cut short", extra={"workflow_id": workflow_id, "settled": len(glance.next_looks)})
     except Stopping:
@@ -77,6 +80,7 @@ async def look(engine: Engine, workflow_id: str) -> None:
     except ConveyorError as error:
         glance.put_off(error)
     finally:
+        LOOKS.labels(glance.reason, outcome).inc()
         await engine.due.settle(workflow_id, glance.next_looks, glance.can_wait, looked_at=glance.began_ms or None)
     if glance.ended:
         await engine.dispatch()
@@ -93,8 +97,12 @@ class _Look:
         #: member -> seconds; what `settle` is told: of runs looked at, and of those that need not be.
         self.next_looks: dict[str, float] = {}
         self.can_wait: dict[str, float] = {}
-        #: Jobs that became final in this look.
-        self.ended = 0
+        #: Jobs that became final in this look, and those that moved at all.
+        self.ended = self.news = 0
+        #: Whether the API did not answer a question.
+        self.failed = False
+        #: The strongest reason for this look, as metrics tell it.
+        self.reason = "schedule"
         self._due: list[InFlight] = []
         #: Members somebody has been asked about.
         self._looked: set[str] = set()
@@ -115,6 +123,7 @@ class _Look:
         # A record that is gone or cannot be read has been logged; its workflow must not come up at every tick for it.
         self.can_wait = {run.member: OPERATOR_SECONDS for run in in_flight if run.job_id not in self._jobs}
         in_flight = [run for run in in_flight if run.job_id in self._jobs]
+        self.reason = self._reason()
         watched = await self._watch(in_flight)
         singly = self._singly(in_flight, watched)
         if singly is None:
@@ -122,6 +131,16 @@ class _Look:
         else:
             await self._read_each(singly)
         await self._plan([run for run in in_flight if run.member not in self._gone])
+
+    def _reason(self) -> str:
+        due = [self._jobs[run.job_id] for run in self._due if run.job_id in self._jobs]
+        if any(job.cancel_requested_at is not None for job in due):
+            return "cancel"
+        if any(self._unsettled(job) for job in due):
+            return "deadline"
+        if any((job.hinted_at or 0) > (job.looked_at or 0) for job in due):
+            return "hint"
+        return "progress" if any(map(self._wants_progress, due)) else "schedule"
 
     async def _watch(self, runs: list[InFlight]) -> list[Watched]:
         """What is believed of each run, as of now."""
@@ -258,6 +277,7 @@ class _Look:
         self._note(run, await end(self.engine, job, ending))
 
     def _note(self, run: InFlight, applied: Applied) -> None:
+        self.news += applied.moved or applied.job.state is not self._jobs[run.job_id].state
         self._jobs[run.job_id] = applied.job
         if applied.gone:
             self._gone.add(run.member)
@@ -283,6 +303,7 @@ class _Look:
     def put_off(self, error: ConveyorError) -> None:
         """The API did not answer: everything asked about is asked again later."""
         log.warning("look failed", extra={"workflow_id": self.workflow_id, "error": str(error)})
+        self.failed = True
         if isinstance(error, TellOperator):
             pause = OPERATOR_SECONDS
         else:

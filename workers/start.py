@@ -9,9 +9,11 @@ import logging
 import os
 import sys
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 from celery import bootsteps
 from celery.signals import worker_shutting_down
+from prometheus_client import start_http_server
 
 from shared.errors import TellOperator, Unavailable
 from shared.settings import Settings
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 class EngineStep(bootsteps.StartStopStep):
     """Runs the engine and the ticker for as long as the worker runs."""
+
+    _metrics: WSGIServer | None = None
 
     #: After the pool and before the consumer: no message arrives without an engine, and no slot outlives it.
     requires = ("celery.worker.components:Pool",)
@@ -42,11 +46,24 @@ class EngineStep(bootsteps.StartStopStep):
             process.stop()
             sys.exit(2)
         process.spawn(Ticker(engine).run())
+        self._serve_metrics(engine.settings)
+
+    def _serve_metrics(self, settings: Settings) -> None:
+        if not settings.metrics_port:
+            return
+        try:
+            self._metrics, _ = start_http_server(settings.metrics_port, settings.metrics_address)
+        except OSError as error:  # two workers on one host: the jobs matter more
+            log.error("metrics are not served", extra={"port": settings.metrics_port, "error": str(error)})  # noqa: TRY400
 
     def stop(self, parent: Any) -> None:
         """Drain and close; stopping twice, or without a start, is fine."""
         del parent
         process.stop()
+        server, self._metrics = self._metrics, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
 
     def terminate(self, parent: Any) -> None:
         """The same on a cold shutdown: the drain has an end of its own."""

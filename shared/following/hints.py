@@ -11,6 +11,7 @@ from typing import Literal
 
 from shared.hooks import is_signed
 from shared.jobs.store import JobStore
+from shared.metrics import HINTS
 
 HintReply = Literal["nudged", "noted", "final", "missing", "forged"]
 
@@ -23,9 +24,10 @@ async def take_hint(store: JobStore, secret: str, job_id: str, sig: str, body: b
     Answers what became of it: `nudged` (looked at now), `noted` (no run known yet), `final` or `missing` (too late),
     `forged` (not our signature). The receiver answers 404 to the last two alike, and 200 to the others.
     """
-    if not is_signed(secret, job_id, sig):
-        return "forged"
-    return await store.nudge(job_id, run_id=_run_id(body))
+    forged = not is_signed(secret, job_id, sig)
+    reply: HintReply = "forged" if forged else await store.nudge(job_id, run_id=_run_id(body))
+    HINTS.labels(reply).inc()
+    return reply
 
 
 def _run_id(body: bytes) -> str:

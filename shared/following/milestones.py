@@ -39,11 +39,11 @@ def passed(job: Job) -> Iterator[tuple[str, int]]:
     """The milestones a job's run has passed, the latest first, each with its time in ms on Redis's clock."""
     if job.submitted_at is None:
         return
-    started = job.state is JobState.RUNNING and job.upstream_wait_ms is not None
-    kind = "tenth:" if started else "position:"
+    running = job.state is JobState.RUNNING
+    kind = "tenth:" if running else "position:"
     seen = [(name, at) for name, at in job.seen.items() if name.startswith(kind)]
     yield from sorted(seen, key=lambda one: one[1], reverse=True)
-    if started and job.upstream_wait_ms is not None:
+    if running and job.upstream_wait_ms is not None:
         yield RUN, job.submitted_at + job.upstream_wait_ms
     yield TOTAL, job.submitted_at
 

@@ -18,6 +18,7 @@ from shared.jobs.event import EventType, JobError, Progress, Result, Timing
 from shared.jobs.record import Job
 from shared.jobs.request import JobRequest
 from shared.jobs.states import FINAL, JobState, sources
+from shared.metrics import JOBS_ENDED
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +169,11 @@ class JobStore:
             delay_ms,
             "" if attempt is None else attempt,
         )
-        return Moved(word, seq=int(detail)) if word == "moved" else Moved(word, state=detail)
+        if word != "moved":
+            return Moved(word, state=detail)
+        if to in FINAL:
+            JOBS_ENDED.labels(to.value).inc()
+        return Moved(word, seq=int(detail))
 
     async def progress(
         self, job_id: str, progress: Progress, *, milestone: str = "", eta_seconds: float | None = None

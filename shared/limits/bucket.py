@@ -19,6 +19,7 @@ from typing import Literal
 
 from shared.database import Database
 from shared.errors import ConveyorError, RateLimited, Unavailable, Undecided
+from shared.metrics import TOKEN_WAIT, TOKENS
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class TokenBucket:
             RETRY_SHARE if retry else "",
             MOST_RETRIES,
         )
+        TOKENS.labels(class_, "granted" if granted else "refused").inc()
         return (0.0, int(number)) if granted else (int(number) / 1000, 0)
 
     async def take(self, class_: CallClass, *, retry: bool = False) -> int:
@@ -106,7 +108,9 @@ class TokenBucket:
             while True:
                 wait, failures = await self._ask(class_, retry=retry)
                 if wait <= 0:
-                    self.pressure_seconds += PRESSURE_WEIGHT * (time.monotonic() - began - self.pressure_seconds)
+                    waited = time.monotonic() - began
+                    TOKEN_WAIT.labels(class_).observe(waited)
+                    self.pressure_seconds += PRESSURE_WEIGHT * (waited - self.pressure_seconds)
                     return failures
                 # Not longer than a second: an operator may raise the rate while we sleep.
                 await asyncio.sleep(min(wait, 1.0) + random.uniform(0, 0.003))

@@ -10,9 +10,11 @@ from typing import Any, get_args
 
 import pytest
 import typer
+from prometheus_client import Counter, Histogram
 from pydantic import SecretStr
 
 from producers.cli.app import app
+from shared import metrics
 from shared import settings as settings_module
 from shared.jobs.states import MOVES
 from shared.settings import Settings
@@ -229,6 +231,21 @@ def test_the_table_of_settings_is_the_settings() -> None:
     rows = [line for line in text.splitlines() if re.match(r"\| `[A-Z_]+` \|", line)]
 
     assert rows == settings_table()
+
+
+def test_the_table_of_metrics_is_the_metrics() -> None:
+    """docs/reference/metrics.md has a row for each metric that is declared, with its kind, its labels and its question."""
+    declared = []
+    for metric in vars(metrics).values():
+        if isinstance(metric, Counter | Histogram):
+            described = next(iter(metric.describe()))
+            name = described.name + ("_total" if described.type == "counter" else "")
+            labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+            declared.append(f"| `{name}` | {described.type} | {labels} | {described.documentation} |")
+
+    text = (ROOT / "docs/reference/metrics.md").read_text()
+
+    assert declared == [line for line in text.splitlines() if line.startswith("| `conveyor_")]
 
 
 # -- the examples -----------------------------------------------------------------------------------------------------

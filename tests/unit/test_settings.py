@@ -31,6 +31,8 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "CONVEYOR_API_KEYS": ("web:one, bot:two", ["web:one", "bot:two"]),
     "CONVEYOR_JOB_KEEP_SECONDS": ("3600", 3600),
     "CONVEYOR_LOG_FORMAT": ("json", "json"),
+    "CONVEYOR_METRICS_PORT": ("9100", 9100),
+    "CONVEYOR_METRICS_ADDRESS": ("0.0.0.0", "0.0.0.0"),
     "FLOWER_PORT": ("5556", 5556),
 }
 FIELDS: dict[str, tuple[str, FieldInfo]] = {f.alias or "": (name, f) for name, f in Settings.model_fields.items()}
