@@ -26,6 +26,10 @@ class Keys:
         """string: the job id this key stands for, 24 h."""
         return f"{self.prefix}idem:{frontend}:{key}"
 
+    def callback(self, job_id: str) -> str:
+        """hash: the secret and, once the job is final, the body of its callback; gone when the callback is decided."""
+        return f"{self.prefix}callback:{job_id}"
+
     def run(self, run_id: str) -> str:
         """string: the job a run belongs to, for a day from the submit."""
         return f"{self.prefix}run:{run_id}"
@@ -141,6 +145,11 @@ class Keys:
     def closing(self) -> str:
         """zset: final jobs whose Celery row is still open, by when to close it (ms)."""
         return f"{self.prefix}closing"
+
+    @property
+    def callbacks(self) -> str:
+        """zset: final jobs whose callback is not decided, by when the next attempt is due (ms)."""
+        return f"{self.prefix}callbacks"
 
     def lease(self, chore: str) -> str:
         """string: who does this chore at the moment."""

@@ -19,7 +19,10 @@ def configure(settings: Settings, level: int = logging.INFO) -> None:
     """Log to standard output, unbuffered by line. Calling it again replaces what it set up before."""
     pretty = settings.log_format == "pretty" or (settings.log_format == "auto" and sys.stdout.isatty())
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
+        # Its own tracebacks show local variables, and those may be secrets.
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if pretty
+        else structlog.processors.JSONRenderer()
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[

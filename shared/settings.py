@@ -57,6 +57,9 @@ class Settings(BaseModel):
     api_keys: Annotated[list[SecretStr], BeforeValidator(_comma_list)] = Field([], alias="CONVEYOR_API_KEYS")
     """Keys of the HTTP gateway, `name:key,name:key`. Read by the gateway only."""
 
+    callback_allow_private: bool = Field(False, alias="CONVEYOR_CALLBACK_ALLOW_PRIVATE")
+    """1 lets callbacks go to private and loopback addresses, too. Only where everybody who may ask is trusted."""
+
     job_keep_seconds: int = Field(86_400, alias="CONVEYOR_JOB_KEEP_SECONDS", ge=60)
     """How long a job can be asked about after its final state."""
     log_format: Literal["auto", "pretty", "json"] = Field("auto", alias="CONVEYOR_LOG_FORMAT")

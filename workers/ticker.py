@@ -15,6 +15,7 @@ from shared.errors import ConveyorError
 from tasks.engine import Engine
 from tasks.look import look
 from tasks.schedule import TROUBLE, delay
+from workers.callbacks import Callbacks
 from workers.listening import Listening
 from workers.upkeep import Upkeep
 from workers.watch import Watch
@@ -34,6 +35,7 @@ class Ticker:
         self._engine = engine
         self._looks: set[asyncio.Task[None]] = set()
         self._upkeep = Upkeep(engine)
+        self._callbacks = Callbacks(engine)
         self._watch = Watch(engine)
         self._listening = Listening(engine) if engine.settings.sse else None
         self._revoked_seen: set[str] = set()
@@ -44,6 +46,7 @@ class Ticker:
         chores = [
             asyncio.create_task(self._every(TICK_SECONDS, self._tick)),
             asyncio.create_task(self._every(TICK_SECONDS, self._upkeep.close_rows)),
+            asyncio.create_task(self._every(0.2, self._callbacks.deliver_due)),
             asyncio.create_task(self._every(0.5, self._hear_revokes)),
             asyncio.create_task(self._every(5.0, self._watch.check)),
             asyncio.create_task(self._every(1.0, self._upkeep.count_rejected)),
@@ -62,6 +65,7 @@ class Ticker:
             await self._listening.aclose()
         if self._looks:
             await asyncio.wait(self._looks)
+        await self._callbacks.aclose()
 
     async def _every(self, seconds: float, chore: Callable[[], Awaitable[None]]) -> None:
         """Do a chore again and again, less often while it fails; ends when the process stops."""

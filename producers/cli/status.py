@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import typer
 
 from producers.handle import Cancelled, Status
+from shared.jobs.callback import CallbackState
 
 #: What a cancellation did, as a sentence.
 CANCELLED: dict[Cancelled, str] = {
@@ -13,6 +14,16 @@ CANCELLED: dict[Cancelled, str] = {
     "requested": "Cancellation requested; the run may still succeed before it is stopped.",
     "final": "Too late: the job has ended.",
 }
+
+
+def _callback(callback: CallbackState) -> str:
+    """How far a callback is, in one line."""
+    text = f"{callback.state}, {callback.attempts} attempt{'' if callback.attempts == 1 else 's'}"
+    if callback.last_error:
+        text += f", {callback.last_error}"
+    if callback.next_at and callback.attempts:
+        text += f"; next at {datetime.fromtimestamp(callback.next_at / 1000, UTC).astimezone():%H:%M:%S}"
+    return text
 
 
 def show(status: Status, *, as_json: bool) -> None:
@@ -41,6 +52,8 @@ def show(status: Status, *, as_json: bool) -> None:
         rows["cancel"] = "requested"
     if job.error:
         rows["error"] = f"{job.error.code}: {job.error.message}"
+    if job.callback:
+        rows["callback"] = _callback(job.callback)
     for output in job.result.outputs if job.result else []:
         rows[output.key] = output.url or output.text or output.filename
     for name, text in rows.items():

@@ -62,7 +62,7 @@ class Lanes:
 
     async def overdue(
         self,
-        which: Literal["starting", "expiring", "closing", "strays"],
+        which: Literal["starting", "expiring", "closing", "strays", "callbacks"],
         *,
         most: int = 100,
         again_seconds: float = HOLD_SECONDS,
@@ -76,6 +76,14 @@ class Lanes:
         members = dict.fromkeys((f"{job_id} {run_id}" for run_id in run_ids), await self._db.now_ms())
         with self._db.asking():
             await self._db.redis.zadd(self._db.keys.strays, members, nx=True)
+
+    async def sooner(self, which: Literal["callbacks"], members: list[str], seconds: float) -> None:
+        """Have what was just taken handed out again `seconds` sooner than it would be."""
+        pipe = self._db.redis.pipeline(transaction=False)
+        for member in members:
+            pipe.zadd(f"{self._db.keys.prefix}{which}", {member: -round(seconds * 1000)}, xx=True, incr=True)
+        with self._db.asking():
+            await pipe.execute()
 
     async def settled(self, which: Literal["closing", "strays"], member: str) -> None:
         """It is repaired, and need not be handed out again."""

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from shared.jobs.callback import CallbackState
 from shared.jobs.event import JobError, Progress, Result
 from shared.jobs.request import JobRequest
 from shared.jobs.states import FINAL, JobState
@@ -57,6 +58,7 @@ class Job:
     progress: Progress | None = None
     result: Result | None = None
     error: JobError | None = None
+    callback: CallbackState | None = None
     #: Stream id of the job's first event: where a follower starts to read.
     first_event: str = "0-0"
 
@@ -101,6 +103,7 @@ class Job:
             progress=Progress.model_validate_json(fields["progress"]) if fields.get("progress") else None,
             result=Result.model_validate_json(fields["result"]) if fields.get("result") else None,
             error=JobError.model_validate_json(fields["error"]) if fields.get("error") else None,
+            callback=CallbackState.from_hash(fields),
             first_event=fields.get("first_event", "0-0"),
         )
 
@@ -120,4 +123,5 @@ class Job:
             "progress": self.progress.model_dump() if self.progress else None,
             "result": json.loads(self.result.model_dump_json()) if self.result else None,
             "error": self.error.model_dump() if self.error else None,
+            "callback": self.callback.snapshot() if self.callback else None,
         }

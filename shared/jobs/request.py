@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from shared.errors import InvalidInput, Problem
+from shared.jobs.callback import Callback
 
 #: Bytes of JSON. Pictures are uploaded first and travel as URLs, so a quarter of a megabyte is plenty of prompt.
 MAX_INPUTS_BYTES = 256 * 1024
@@ -66,7 +67,14 @@ Label = Annotated[str, BeforeValidator(_one_line), Field(min_length=1, max_lengt
 class _Closed(BaseModel):
     """Unknown fields are refused: a misspelt `run_timout_seconds` must not be silently ignored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        # Pydantic would quote what was given, and that may be a secret.
+        hide_input_in_errors=True,
+    )
 
 
 class User(_Closed):
@@ -99,6 +107,7 @@ class JobRequest(_Closed):
     run_timeout_seconds: int = Field(600, ge=1, le=86_400, description="Cancel the run when it takes longer.")
     gpu: GPU | None = Field(None, description="Override the machine's GPU.")
     progress: bool = Field(False, description="Ask for `job.progress` events.")
+    callback: Callback | None = Field(None, description="Also send the final event to this address, signed.")
     meta: dict[str, JsonValue] = Field(default_factory=dict, description="Echoed in every event; at most 8 KiB.")
 
     @field_validator("deployment_id")
@@ -154,7 +163,8 @@ class JobRequest(_Closed):
 
     @classmethod
     def stored(cls, text: str) -> "JobRequest":
-        """A request as a record keeps it. Fields we do not know are left out: a newer producer accepted them."""
+        """A request as a record keeps it, without its callback. Fields we do not know are left out: a newer producer
+        accepted them."""
         data = json.loads(text)
         known = {name: value for name, value in data.items() if name in cls.model_fields}
         if isinstance(known.get("user"), dict):

@@ -6,7 +6,7 @@ Read `shared/lua/create.lua` and `shared/lua/transition.lua` beside it.
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel
@@ -62,6 +62,24 @@ class Moved:
         return self.reply == "moved"
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A callback to deliver. Times are milliseconds on Redis's clock."""
+
+    job_id: str
+    url: str
+    secret: str = field(repr=False)
+    #: The final event, byte for byte as on the stream.
+    body: str
+    #: The final event's number.
+    seq: int
+    #: 1 for the first.
+    attempt: int
+    #: When the first attempt was begun.
+    since: int
+    now: int
+
+
 class JobStore:
     """Create, read and move jobs. Every write is one script and one round trip."""
 
@@ -97,9 +115,13 @@ class JobStore:
             "deployment_id": target.deployment_id,
             # What operators read in Flower.
             "label": f"{request.label} for {request.lane}",
-            "request": request.model_dump_json(exclude_defaults=True),
+            # Without the callback: its secret is kept apart, where nobody reads it who shows a record.
+            "request": request.model_dump_json(exclude_defaults=True, exclude={"callback"}),
             "echo": json.dumps(echo, separators=(",", ":"))[1:-1],
         }
+        if request.callback:
+            fields["callback_url"] = request.callback.url
+            fields["callback_secret"] = request.callback.secret.get_secret_value()
         word, known = await self._db.run(
             "create",
             job_id or new_job_id(),
@@ -206,6 +228,31 @@ class JobStore:
         if word == "noted" and await self.move(job_id, JobState.CANCELLED, from_=[JobState.QUEUED], error=error):
             return "cancelled"  # it went back to its lane between the two
         return word if word in ("final", "missing") else "requested"
+
+    async def begin_callback(self, job_id: str) -> Errand | None:
+        """Count one more attempt to deliver a final job's callback, and answer what to send; None when it is decided."""
+        reply = await self._db.run("begin_callback", job_id)
+        if reply[0] != "begun":
+            return None
+        url, secret, body, seq, attempt, since, now = reply[1:]
+        return Errand(job_id, url, secret, body, int(seq), int(attempt), int(since), int(now))
+
+    async def settle_callback(
+        self,
+        job_id: str,
+        outcome: Literal["delivered", "failed", "again"],
+        *,
+        status: int | None = None,
+        error: str = "",
+        again_seconds: float = 0.0,
+    ) -> bool:
+        """Note what became of an attempt: the callback is decided, or due again. False when it was decided already.
+
+        A decided callback's secret is forgotten, and the job's record kept for `keep_seconds` from now.
+        """
+        delay_ms = round(again_seconds * 1000) if outcome == "again" else self._keep_ms
+        word = await self._db.run("settle_callback", job_id, outcome, delay_ms, "" if status is None else status, error)
+        return bool(word == "noted")
 
     async def stamp(self, job_id: str, **fields: str) -> None:
         """Note facts in the record that no event tells of, such as a newly learned workflow id."""

@@ -1,8 +1,8 @@
 -- overdue.lua — take from one of the time-ordered sets what has waited too long, and look again later.
 --
 -- ARGV[1]  prefix
--- ARGV[2]  set                `starting` (to rescue), `expiring` (to expire), `closing` (to close the Celery row) or
---                             `strays` (to check runs that are not their job's own)
+-- ARGV[2]  set                `starting` (to rescue), `expiring` (to expire), `closing` (to close the Celery row),
+--                             `strays` (to check runs that are not their job's own) or `callbacks` (to deliver)
 -- ARGV[3]  most               jobs to take at the most
 -- ARGV[4]  again              ms until a job that is still in the set is taken again
 --

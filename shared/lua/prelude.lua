@@ -59,7 +59,7 @@ local function announce(id, event_type, at, parts)
   }, ',')
   local entry = redis.call('XADD', key('results', h[1]), '*',
     'type', event_type, 'job_id', id, 'seq', seq, 'data', data)
-  return seq, entry
+  return seq, entry, data
 end
 
 -- Put a user into the ring of a pool, not before the turn already earned: leaving and coming back gains nothing.

@@ -11,7 +11,7 @@
 -- ARGV[6]  fields             JSON object of texts merged into the job; progress, result, error and timing also go
 --                             into the event, as does eta_seconds; that of `submitted` is kept as `promised_at`
 -- ARGV[7]  delay              ms: `submitted` -> the first look comes after this long; a final state -> the record is
---                             kept this long; otherwise not read
+--                             kept this long, unless it has a callback; otherwise not read
 -- ARGV[8]  attempt            the attempt the caller speaks of, "" for any: a move that is repeated after its answer was
 --                             lost must not take back the next attempt
 --
@@ -23,8 +23,8 @@
 local id, to, delay = ARGV[2], ARGV[4], tonumber(ARGV[7])
 local job = key('job', id)
 local h = redis.call('HMGET', job, 'state', 'user', 'pool', 'workflow_id', 'run_id', 'cancel_requested_at',
-  'hinted_run', 'attempt')
-local state, user, pool, workflow, run, hinted = h[1], h[2], h[3], h[4], h[5], h[7]
+  'hinted_run', 'attempt', 'callback_url')
+local state, user, pool, workflow, run, hinted, callback = h[1], h[2], h[3], h[4], h[5], h[7], h[9]
 if not state then return {'missing', ''} end
 if FINAL[state] or not string.find(',' .. ARGV[3] .. ',', ',' .. state .. ',', 1, true) then
   return {'refused', state}
@@ -78,7 +78,8 @@ elseif FINAL[to] then
     reschedule(workflow)
   end
   redis.call('ZADD', key('closing'), int(now), id)
-  redis.call('PEXPIRE', job, delay)
+  -- One with a callback is kept until that is decided (settle_callback.lua).
+  if not callback then redis.call('PEXPIRE', job, delay) end
 end
 
 -- A hint named a run, and it did not become the job's: it may carry the job's id and be paid for.
@@ -87,5 +88,12 @@ if hinted and hinted ~= '' and hinted ~= run and (to == 'submitted' or FINAL[to]
 end
 
 local seq = redis.call('HGET', job, 'seq')
-if ARGV[5] ~= '' then seq = announce(id, ARGV[5], now, fields) end
+local entry, data
+if ARGV[5] ~= '' then seq, entry, data = announce(id, ARGV[5], now, fields) end
+if FINAL[to] and callback then
+  -- Its own copy: the stream is trimmed after an hour, the callback is tried for a day.
+  redis.call('HSET', key('callback', id), 'body', data)
+  redis.call('HSET', job, 'callback_next_at', int(now))
+  redis.call('ZADD', key('callbacks'), int(now), id)
+end
 return {'moved', tostring(seq)}

@@ -15,6 +15,8 @@ from shared.database import SCRIPTS, Database
 from shared.identifiers import new_job_id
 from tests.redis.stage import SCRIPT_NAMES, Clock, move, put, submit, take
 
+SECRET = "whsec_" + "c2VjcmV0" * 4
+
 Scene = Callable[[Database, Clock], Awaitable[tuple[Any, Any]]]
 SCENES: dict[tuple[str, str], Scene] = {}
 
@@ -579,6 +581,62 @@ async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
 @reply("settle_look", "-1")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return await db.run("settle_look", "wf", "me", "{}"), -1
+
+
+async def called(db: Database) -> str:
+    """A job that has ended and shall be told to an address."""
+    job_id = await put(db, callback={"url": "https://receiver.test/", "secret": SECRET})
+    await move(db, job_id, "queued", "cancelled")
+    return job_id
+
+
+@reply("begin_callback", "begun")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    job_id, since = await called(db), clock.now_ms
+    body = (await db.redis.xrange(db.keys.results("web")))[-1][1]["data"]
+    told = ["begun", "https://receiver.test/", SECRET, body, "2"]
+    first = await db.run("begin_callback", job_id)
+    await clock.advance(7)
+    again = await db.run("begin_callback", job_id)
+    return (first, again), (
+        [*told, 1, str(since), str(since)],
+        [*told, 2, str(since), str(since + 7000)],
+    )
+
+
+@reply("begin_callback", "decided")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await called(db)
+    await db.run("settle_callback", job_id, "failed", 1000, 410, "gone")
+    return await db.run("begin_callback", job_id), ["decided"]
+
+
+@reply("begin_callback", "decided: the job is gone, and so is what was kept beside it")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await called(db)
+    await db.redis.delete(db.keys.job(job_id))
+    reply = await db.run("begin_callback", job_id)
+    left = [await db.redis.exists(db.keys.callback(job_id)), await db.redis.zcard(db.keys.callbacks)]
+    return (reply, left), (["decided"], [0, 0])
+
+
+@reply("settle_callback", "noted")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    job_id = await called(db)
+    replies = [await db.run("settle_callback", job_id, "again", 5000, 500, "HTTP 500")]
+    due = await db.redis.zscore(db.keys.callbacks, job_id)
+    replies.append(await db.run("settle_callback", job_id, "delivered", 60_000, 200, ""))
+    left = await db.redis.zcard(db.keys.callbacks), await db.redis.exists(db.keys.callback(job_id))
+    return (replies, due, left), (["noted", "noted"], clock.now_ms + 5000, (0, 0))
+
+
+@reply("settle_callback", "decided")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await called(db)
+    await db.run("settle_callback", job_id, "delivered", 60_000, 200, "")
+    late = await db.run("settle_callback", job_id, "failed", 60_000, "", "no connection")
+    state = await db.redis.hmget(db.keys.job(job_id), "callback_state", "callback_error")
+    return (late, state), ("decided", ["delivered", ""])
 
 
 @pytest.mark.parametrize(("script", "words"), SCENES, ids=lambda text: text.replace(" ", "-"))

@@ -85,6 +85,7 @@ def test_a_healthy_installation_is_ok(healthy: Stage) -> None:
             "in flight",
             "strays",
             "closing",
+            "callbacks",
         ]
     )
     text = conveyor("doctor", "--offline").stdout
@@ -172,6 +173,12 @@ FAULTS: dict[str, tuple[Plant, str, str, str]] = {
         "1 workflow not due",
     ),
     "a stray": (lambda s: s.redis.zadd("conveyor:strays", {f"{JOB_ID} r": ago(90)}), "strays", "bad", "1 overdue"),
+    "callbacks nobody delivers": (
+        lambda s: s.redis.zadd("conveyor:callbacks", {JOB_ID: ago(90)}),
+        "callbacks",
+        "bad",
+        "1 overdue",
+    ),
     "open rows": (lambda s: s.redis.zadd("conveyor:closing", {JOB_ID: ago(90)}), "closing", "bad", "1 overdue"),
     "dead letters": (_dead, "→ web", "warn", "1 dead letter"),
     "a frontend that does not read": (_silent_group, "→ web", "warn", "has 1 to read, 0 to acknowledge"),

@@ -17,6 +17,7 @@ import pytest
 from producers.local.redis_server import RedisServer
 from shared.database import Database
 from shared.jobs.states import JobState
+from tasks.callback import deliver
 from tasks.fault_points import FaultPoint, arm, arm_from, reach
 from tasks.submit import submit_job
 from tests.redis.stage import look_at
@@ -29,6 +30,11 @@ POINTS: tuple[FaultPoint, ...] = get_args(FaultPoint)
 
 #: After these the record says that a run may exist, so nothing is posted before the grace is over.
 INTENT_ALONE = {"after_intent"}
+
+
+#: Somebody who takes every callback.
+RECEIVER = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(204)))
+CALLBACK = {"url": "https://receiver.test/", "secret": "whsec_" + "c2VjcmV0" * 4}
 
 
 class Killed(BaseException):
@@ -82,6 +88,8 @@ async def live(worker: Bench, api: Api) -> None:
         if run["status"] == "not-started":
             await api.finish(run["id"])
     await worker.look()
+    for job_id in await worker.engine.lanes.overdue("callbacks"):
+        await deliver(worker.engine.store, RECEIVER, job_id)
     await Upkeep(worker.engine).close_rows()
 
 
@@ -91,7 +99,7 @@ async def carry_on(heir: Bench, api: Api) -> None:
     for job_id in await redis.zrange(keys.starting, 0, -1):
         await heir.end_hold(job_id)
     await redis.delete(keys.looking)
-    for name in (keys.closing, keys.strays):
+    for name in (keys.closing, keys.strays, keys.callbacks):
         for member in await redis.zrange(name, 0, -1):
             await redis.zadd(name, {member: 0})
     upkeep = Upkeep(heir.engine)
@@ -117,7 +125,7 @@ async def test_a_worker_that_ends_anywhere_loses_and_doubles_nothing(
 ) -> None:
     """At every point: one final event, one run, the row closed, nothing left behind, and the user's next job goes."""
     victim = victims[0]
-    first, second = await victim.enqueue(), await victim.enqueue()
+    first, second = await victim.enqueue(callback=CALLBACK), await victim.enqueue()
     reached: list[str] = []
 
     async def end(job_id: str) -> None:
@@ -155,7 +163,7 @@ async def test_the_next_worker_may_end_there_too(
     bench: Bench, victims: list[Bench], api: Api, point: FaultPoint
 ) -> None:
     """Two workers in a row are killed at the same point of the same job: the third still pays for one run."""
-    job_id = await victims[0].enqueue()
+    job_id = await victims[0].enqueue(callback=CALLBACK)
     for victim in victims:
 
         async def end(_: str, victim: Bench = victim) -> None:

@@ -251,6 +251,14 @@ def test_the_table_of_metrics_is_the_metrics() -> None:
 # -- the examples -----------------------------------------------------------------------------------------------------
 
 
+def test_the_javascript_of_the_guides_is_the_examples() -> None:
+    """Each block is a file of examples/js/ without its first comment; tests run the files."""
+    examples = {"\n\n" + path.read_text().partition("\n\n")[2] for path in (ROOT / "examples/js").glob("*.mjs")}
+    for path in ROOT.glob("docs/guides/*.md"):
+        for block in re.findall(r"```js\n(.*?)```", path.read_text(), re.DOTALL):
+            assert f"\n\n{block}" in examples, path.name
+
+
 @pytest.mark.parametrize(
     "block", re.findall(r"```python\n(.*?)```", (ROOT / "docs/guides/consume-results.md").read_text(), re.DOTALL)
 )

@@ -29,6 +29,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "CONVEYOR_SECRET": ("s3cret", "s3cret"),
     "CONVEYOR_SSE": ("1", True),
     "CONVEYOR_API_KEYS": ("web:one, bot:two", ["web:one", "bot:two"]),
+    "CONVEYOR_CALLBACK_ALLOW_PRIVATE": ("1", True),
     "CONVEYOR_JOB_KEEP_SECONDS": ("3600", 3600),
     "CONVEYOR_LOG_FORMAT": ("json", "json"),
     "CONVEYOR_METRICS_PORT": ("9100", 9100),

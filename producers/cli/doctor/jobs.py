@@ -12,7 +12,7 @@ MOST_NAMED = 3
 
 
 async def checks(settings: Settings, database: Database) -> AsyncIterator[Check]:
-    """Waiting, in the windows, starting, in flight, strays, closing."""
+    """Waiting, in the windows, starting, in flight, strays, closing, callbacks."""
     late = await database.now_ms() - GRACE_SECONDS * 1000
     yield await _waiting(database, late)
     yield await _window(settings, database)
@@ -22,6 +22,7 @@ async def checks(settings: Settings, database: Database) -> AsyncIterator[Check]
         database, "strays", database.keys.strays, late, "no worker checks runs nobody wants: is one up?"
     )
     yield await _overdue(database, "closing", database.keys.closing, late, "no worker closes Celery rows: is one up?")
+    yield await _overdue(database, "callbacks", database.keys.callbacks, late, "no worker delivers them: is one up?")
 
 
 async def _scan(database: Database, prefix: str) -> dict[str, int]:
@@ -110,7 +111,9 @@ async def _in_flight(database: Database, late: float) -> Check:
 
 async def _overdue(database: Database, name: str, key: str, late: float, fix: str) -> Check:
     number, overdue = await _ages(database, key, late)
-    finding = {"strays": several(number, "run") + " no job may want", "closing": several(number, "row") + " to close"}[
-        name
-    ]
+    finding = {
+        "strays": several(number, "run") + " no job may want",
+        "closing": several(number, "row") + " to close",
+        "callbacks": several(number, "callback") + " to deliver",
+    }[name]
     return bad(name, f"{finding}, {overdue} overdue", fix) if overdue else ok(name, finding)
