@@ -20,7 +20,7 @@ help:  ## show this list
 demo: .venv/.installed  ## generate through the simulator, pictures in var/demo/
 	conveyor demo
 
-up: .venv/.installed  ## stay up locally: Redis, simulator, workers, Flower
+up: .venv/.installed  ## stay up locally: gateway, Redis, simulator, worker, Flower
 	conveyor up
 
 test: .venv/.installed  ## all tests, with a real Redis and real workers; ARGS=tests/unit for a part
@@ -48,8 +48,9 @@ fmt: .venv/.installed  ## format and fix what a machine can fix
 	ruff format .
 	ruff check --fix .
 
-schemas: .venv/.installed  ## write docs/schemas/ from the models
+schemas: .venv/.installed  ## write docs/schemas/ and docs/reference/http.md from the models
 	$(BIN)/python -m shared.jobs.schemas
+	$(BIN)/python -m producers.gateway.reference
 
 clean:  ## remove .venv and everything a run wrote
 	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis

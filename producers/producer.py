@@ -69,6 +69,7 @@ class Producer:
         *,
         publisher: Publishes | None = None,
         catalog: Resolves | None = None,
+        most_open: int = 0,
     ) -> None:
         self._settings = settings
         self._own_database = database is None
@@ -79,6 +80,8 @@ class Producer:
         self._publisher = publisher
         self._own_publisher: Publishes | None = None
         self._catalog = catalog
+        #: Jobs of one user that have not ended, at once; 0 is no limit.
+        self._most_open = most_open
         self._api: ComfyDeploy | None = None
 
     @classmethod
@@ -89,8 +92,8 @@ class Producer:
     async def enqueue(self, request: Request) -> JobHandle:
         """Accept one job. 3 round trips to Redis and one to the broker when the catalog is warm.
 
-        Raises `InvalidInput` with every problem and `WorkflowNotFound` with suggestions: nothing was written. Raises
-        `Unavailable` when Redis is away: the job may have been written if the connection broke in that very moment;
+        Raises `InvalidInput` with every problem, `WorkflowNotFound` with suggestions and `TooManyJobs` (when there is a
+        limit): nothing was written. Raises `Unavailable` when Redis is away: the job may have been written if the connection broke in that very moment;
         with an idempotency key the call can simply be repeated.
         """
         return (await self._accept([JobRequest.read(request)]))[0]
@@ -124,6 +127,7 @@ class Producer:
                 target,
                 job_id=job_id,
                 windows=(self._settings.window, self._settings.user_window),
+                most_open=self._most_open,
                 run_seconds=milestones.of_submit(await self._history.outlook(target.deployment_id)),
             )
             # A repeat after a lost answer finds our own job: that is the one we made.

@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from shared.comfydeploy import ComfyDeploy
 from shared.database import REDIS_AWAY, Database
@@ -60,6 +61,16 @@ class Entry:
     pool: str
     #: Runs carried out there at once.
     concurrency: int
+    description: str | None = None
+    #: The fields of each `shared.comfydeploy.deployments.InputType`; None when the API did not say.
+    inputs: tuple[dict[str, Any], ...] | None = None
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Self:
+        """An entry as it is stored. Fields we do not know are left out: a newer process wrote them."""
+        known = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
+        inputs = known.get("inputs")
+        return cls(**(known | {"inputs": tuple(inputs) if inputs is not None else None}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +197,7 @@ class Catalog:
         if text:
             stored = json.loads(text)
             if self._copy is None or self._copy.read_at != stored["read_at"]:
-                self._copy = Copy(stored["read_at"], tuple(Entry(**entry) for entry in stored["entries"]))
+                self._copy = Copy(stored["read_at"], tuple(Entry.of(entry) for entry in stored["entries"]))
             self._checked_at = time.monotonic()
         return self._copy
 
@@ -243,6 +254,8 @@ class Catalog:
                 pool=d.id if d.is_fluid else d.machine_id or "",
                 concurrency=(d.concurrency_limit if d.is_fluid else limits.get(d.machine_id or ""))
                 or DEFAULT_CONCURRENCY,
+                description=d.description,
+                inputs=None if d.input_types is None else tuple(asdict(one) for one in d.input_types),
             )
             for d in deployments
         )

@@ -4,6 +4,7 @@
     ├── TryLater               nothing is wrong with the request; wait `retry_after_seconds`
     │   ├── RateLimited        the API pushed back (429, or 503 with Retry-After)
     │   ├── Unavailable        the API or Redis cannot be reached, or answers 5xx
+    │   ├── TooManyJobs        this user has as many open jobs as one user may have
     │   └── Stopping           this process is going away; give the work to another
     ├── GiveUp                 repeating cannot help; `user_message` fits a chat window
     │   ├── InvalidInput       refused at the door: every problem at once, by field
@@ -52,6 +53,13 @@ class RateLimited(TryLater):
 class Unavailable(TryLater):
     """The API or Redis could not be reached or is in trouble; the request was certainly not carried out
     or is safe to repeat."""
+
+
+class TooManyJobs(TryLater):
+    """This user has as many open jobs as one user may have; nothing was written. When one has ended, ask again."""
+
+    code = "rate_limited"
+    user_message = "You have too many pictures under way. Try again when one is ready."
 
 
 class Stopping(TryLater):

@@ -34,6 +34,10 @@ class Keys:
         """string: the job a run belongs to, for a day from the submit."""
         return f"{self.prefix}run:{run_id}"
 
+    def jobs(self, user: str) -> str:
+        """zset: the jobs of one user of one frontend, oldest first by id; ids of jobs no longer kept may linger."""
+        return f"{self.prefix}jobs:{user}"
+
     # -- results ------------------------------------------------------------------------------------------------
 
     def results(self, frontend: str) -> str:

@@ -59,6 +59,18 @@ class Settings(BaseModel):
 
     callback_allow_private: bool = Field(False, alias="CONVEYOR_CALLBACK_ALLOW_PRIVATE")
     """1 lets callbacks go to private and loopback addresses, too. Only where everybody who may ask is trusted."""
+    port: int = Field(8000, alias="PORT", ge=1, le=65_535)
+    """Where the HTTP gateway listens."""
+    host: str = Field("", alias="CONVEYOR_HOST")
+    """On which address the gateway listens; empty is every address with `CONVEYOR_API_KEYS`, loopback without."""
+    cors_origins: Annotated[list[str], BeforeValidator(_comma_list)] = Field([], alias="CONVEYOR_CORS_ORIGINS")
+    """Web pages of other origins that may call the gateway, `https://one.example,https://two.example`."""
+    requests_per_minute: int = Field(3000, alias="CONVEYOR_REQUESTS_PER_MINUTE", ge=1, le=1_000_000)
+    """Requests one API key may make of one gateway process."""
+    user_jobs: int = Field(200, alias="CONVEYOR_USER_JOBS", ge=0)
+    """Jobs one user may have open through the gateway at once; 0 is no limit."""
+    upload_bytes: int = Field(50_000_000, alias="CONVEYOR_UPLOAD_BYTES", ge=1, le=250_000_000)
+    """Size of one file the gateway takes."""
 
     job_keep_seconds: int = Field(86_400, alias="CONVEYOR_JOB_KEEP_SECONDS", ge=60)
     """How long a job can be asked about after its final state."""

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+import os
+import secrets
 import signal
 
 from rich.console import Console
@@ -29,16 +31,25 @@ def run() -> int:
     return 0
 
 
+def _hooks() -> dict[str, str]:
+    """Webhooks of the simulator, which reaches our gateway as nobody outside does."""
+    port = os.environ.get("PORT") or "8000"
+    ours = {"CONVEYOR_PUBLIC_URL": f"http://127.0.0.1:{port}", "CONVEYOR_SECRET": secrets.token_hex(16)}
+    return {name: os.environ.get(name) or value for name, value in ours.items()}
+
+
 async def _stay_up(console: Console) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     console.print("Starting …")
-    async with Stack(FOLDER, workers=1, speed=1.0, simulator_port=SIMULATOR_PORT) as stack:
+    settings = _hooks() if not os.environ.get("COMFY_DEPLOY_API_KEY") else {}
+    async with Stack(FOLDER, workers=1, speed=1.0, simulator_port=SIMULATOR_PORT, settings=settings) as stack:
         for name, command in procfile().items():
             if name != "worker":
                 await stack.start(name, command)
+        console.print(f"  Chat page  http://127.0.0.1:{stack.env.get('PORT', '8000')}")
         console.print(f"  Redis      {stack.env['REDIS_URL']}")
         console.print(f"  API        {stack.env.get('COMFY_DEPLOY_API_URL', 'ComfyUI Deploy')}")
         console.print(f"  Flower     http://127.0.0.1:{stack.env.get('FLOWER_PORT', '5555')}")

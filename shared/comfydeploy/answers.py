@@ -91,6 +91,7 @@ class Ask(Protocol):
         path: Mapping[str, str] | None = None,
         params: Mapping[str, str | int | None] | None = None,
         content: bytes | None = None,
+        content_type: str = "application/json",
         timeout_seconds: float | None = None,
         repeatable: bool = True,
     ) -> Answer: ...

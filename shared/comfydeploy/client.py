@@ -36,6 +36,7 @@ from pydantic_core import from_json
 from shared.comfydeploy.answers import QUOTED_CHARACTERS, Answer, refused, unexpected
 from shared.comfydeploy.base_url import api_root
 from shared.comfydeploy.deployments import Deployments
+from shared.comfydeploy.files import Files
 from shared.comfydeploy.machines import Machines
 from shared.comfydeploy.progress_stream import ProgressStreams
 from shared.comfydeploy.runs import Runs
@@ -102,6 +103,7 @@ class ComfyDeploy:
         self.workflows = Workflows(self._request)
         self.machines = Machines(self._request)
         self.progress = ProgressStreams(self._stream)
+        self.files = Files(self._request)
 
     def __repr__(self) -> str:
         return f"ComfyDeploy({self.base_url!r})"
@@ -125,6 +127,7 @@ class ComfyDeploy:
         path: Mapping[str, str] | None = None,
         params: Mapping[str, str | int | None] | None = None,
         content: bytes | None = None,
+        content_type: str = "application/json",
         timeout_seconds: float | None = None,
         repeatable: bool = True,
     ) -> Answer:
@@ -147,7 +150,7 @@ class ComfyDeploy:
                     url,
                     params={name: value for name, value in (params or {}).items() if value is not None},
                     content=content,
-                    headers={"content-type": "application/json"} if content is not None else None,
+                    headers={"content-type": content_type} if content is not None else None,
                     timeout=httpx.Timeout(
                         total,
                         connect=min(total, self.timeouts.connect_seconds),

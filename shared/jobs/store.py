@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from shared.database import Database
-from shared.errors import JobNotFound
+from shared.errors import JobNotFound, TooManyJobs
 from shared.identifiers import new_job_id
 from shared.jobs.event import EventType, JobError, Progress, Result, Timing
 from shared.jobs.record import Job
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 #: An idempotency key stands for its job this long.
 IDEMPOTENCY_SECONDS = 24 * 3600
+
+#: No job lasts longer, from the ask to its end: a week in its lane, a day of running, and the worst of upstream.
+LONGEST_LIFE_SECONDS = 9 * 24 * 3600
 
 _EVENT_OF: dict[JobState, EventType] = {
     JobState.SUBMITTED: "job.submitted",
@@ -95,11 +98,13 @@ class JobStore:
         job_id: str | None = None,
         windows: tuple[int, int] = (0, 0),
         run_seconds: float | None = None,
+        most_open: int = 0,
     ) -> tuple[str, bool]:
         """Accept a job: record, lane and `job.queued` event together.
 
         Answers the job's id and whether it is new: a known idempotency key answers the job it stands for. `windows` (of
-        everybody, of one user; 0 for none) and `run_seconds` (how long such a run takes) make the event's ETA.
+        everybody, of one user; 0 for none) and `run_seconds` (how long such a run takes) make the event's ETA. Raises
+        `TooManyJobs` when the user has `most_open` jobs that have not ended; 0 is no limit.
         """
         echo = {
             "workflow": request.label,
@@ -133,7 +138,11 @@ class JobStore:
             IDEMPOTENCY_SECONDS,
             *windows,
             "" if run_seconds is None else run_seconds,
+            most_open,
+            LONGEST_LIFE_SECONDS + self._keep_ms // 1000,
         )
+        if word == "full":
+            raise TooManyJobs(f"{request.lane} has {known} open jobs; at most {most_open} are taken.")
         return known, word == "created"
 
     async def get(self, job_id: str) -> Job:

@@ -15,19 +15,38 @@
 -- ARGV[9]  window             jobs past the lanes at once, of everybody; only to tell when it will be this one's turn
 -- ARGV[10] user window        the same, of one user
 -- ARGV[11] run                seconds such a run takes from its submit to its end, "" when that is not known
+-- ARGV[12] most open          jobs of this user that have not ended, this one included; 0 for no limit
+-- ARGV[13] listing life       seconds after which a user who asked for nothing more has no job left
 --
--- Replies  {"created", job id} | {"exists", job id}
+-- Replies  {"created", job id} | {"exists", job id} | {"full", open jobs} (nothing was written)
 -- Clock    Redis TIME.
--- Cost     O(log waiting jobs + users in the ring of the pool). Repeating with the same idempotency key changes nothing.
+-- Cost     O(log waiting jobs + users in the ring of the pool), with a limit also O(pools). Repeating with the same
+--          idempotency key changes nothing.
 
 local id, f = ARGV[2], cjson.decode(ARGV[3])
-if ARGV[7] ~= '' then
-  local idem = key('idem', f.frontend, ARGV[7])
-  local known = redis.call('GET', idem)
-  if known then return {'exists', known} end
-  redis.call('SET', idem, id, 'EX', ARGV[8])
-end
+local idem = ARGV[7] ~= '' and key('idem', f.frontend, ARGV[7])
+local known = idem and redis.call('GET', idem)
+if known then return {'exists', known} end
 if redis.call('EXISTS', key('job', id)) == 1 then return {'exists', id} end
+
+local most = tonumber(ARGV[12] or '0')
+if most > 0 then
+  local open = tonumber(redis.call('HGET', key('window', 'users'), f.user) or '0')
+  for _, pool in ipairs(redis.call('HKEYS', key('pools'))) do
+    open = open + redis.call('ZCARD', key('lane', pool, f.user))
+  end
+  if open >= most then return {'full', int(open)} end
+end
+if idem then redis.call('SET', idem, id, 'EX', ARGV[8]) end
+
+-- Of all equal scores the ids sort by age. Each job that comes makes two that are kept no longer leave, so the listing of
+-- somebody who never asks for it stays short, too.
+local mine = key('jobs', f.user)
+for _, old in ipairs(redis.call('ZRANGE', mine, 0, 1)) do
+  if redis.call('EXISTS', key('job', old)) == 0 then redis.call('ZREM', mine, old) end
+end
+redis.call('ZADD', mine, 0, id)
+redis.call('EXPIRE', mine, ARGV[13] or '864000')
 
 local now = now_ms()
 redis.call('HSET', key('job', id), 'id', id, 'state', 'queued', 'seq', 0, 'created_at', int(now),

@@ -422,10 +422,11 @@ class Play(RuleBasedStateMachine):
         self.pass_time(70.0 if self.rounds else 2.0)
 
     def left(self) -> dict[str, Any]:
-        """What lanes, windows and lists still hold. Whose turn it is (`turns`) names no job."""
+        """What lanes, windows and lists still hold."""
         sight = self.do(look_at(self.on.database))
         hashes = {name: held for name, held in sight.hashes.items() if name.startswith("window") or name == "looking"}
-        sets = {name: held for name, held in sight.sets.items() if not name.startswith("turns:")}
+        # A user's turn and the listing of his jobs outlive the jobs.
+        sets = {name: held for name, held in sight.sets.items() if not name.startswith(("turns:", "jobs:"))}
         return sets | hashes | sight.parked
 
     def verdict(self) -> None:

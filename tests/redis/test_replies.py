@@ -83,6 +83,16 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return await create(db, first), ["exists", first]
 
 
+@reply("create", "full")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    await put(db, pool="m")
+    await put(db)
+    await take(db, 1)
+    names = ("pool", "workflow_id", "deployment_id", "request", "label")
+    fields = {"frontend": "web", "user": "web:ada", "echo": '"user":{"id":"ada"}'} | dict.fromkeys(names, "")
+    return await db.run("create", new_job_id(), json.dumps(fields), 5, 0, 60, "k", 60, 0, 0, "", 2, 60), ["full", "2"]
+
+
 @reply("dispatch", "job ids")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     ids = [await put(db), await put(db)]

@@ -30,6 +30,15 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "CONVEYOR_SSE": ("1", True),
     "CONVEYOR_API_KEYS": ("web:one, bot:two", ["web:one", "bot:two"]),
     "CONVEYOR_CALLBACK_ALLOW_PRIVATE": ("1", True),
+    "PORT": ("8080", 8080),
+    "CONVEYOR_HOST": ("127.0.0.1", "127.0.0.1"),
+    "CONVEYOR_CORS_ORIGINS": (
+        "https://one.example, https://two.example",
+        ["https://one.example", "https://two.example"],
+    ),
+    "CONVEYOR_REQUESTS_PER_MINUTE": ("60", 60),
+    "CONVEYOR_USER_JOBS": ("5", 5),
+    "CONVEYOR_UPLOAD_BYTES": ("1000", 1000),
     "CONVEYOR_JOB_KEEP_SECONDS": ("3600", 3600),
     "CONVEYOR_LOG_FORMAT": ("json", "json"),
     "CONVEYOR_METRICS_PORT": ("9100", 9100),
@@ -204,4 +213,4 @@ def test_env_example_explains_every_setting_in_the_words_of_the_code() -> None:
 def test_env_example_changes_nothing_when_it_is_used_as_it_is() -> None:
     """Copied to `.env` unchanged, even with every comment sign before a setting taken away, it means the defaults."""
     assert Settings.from_env(example_lines()) == Settings()
-    assert all(name.startswith((PREFIX, "COMFY_DEPLOY_", "REDIS_URL", "FLOWER_")) for name in example_lines())
+    assert all(name.startswith((PREFIX, "COMFY_DEPLOY_", "REDIS_URL", "FLOWER_", "PORT")) for name in example_lines())

@@ -1,0 +1,50 @@
+"""What does a gateway process hold? One of each, made at its start and found by every route."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from producers.gateway.feed import Feed
+from producers.gateway.metrics import Metrics
+from producers.gateway.told import Teller
+from producers.producer import Producer
+from shared.catalog import Catalog
+from shared.comfydeploy import ComfyDeploy
+from shared.database import Database
+from shared.jobs.store import JobStore
+from shared.limits.bucket import TokenBucket
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Belongs to one event loop."""
+
+    settings: Settings
+    database: Database
+    store: JobStore
+    producer: Producer
+    catalog: Catalog
+    bucket: TokenBucket
+    #: None without COMFY_DEPLOY_API_KEY: then no files are taken, and the catalog is what workers wrote.
+    api: ComfyDeploy | None
+    feed: Feed
+    teller: Teller
+    metrics: Metrics
+    #: Uploads pass through memory; more than these wait.
+    uploads: asyncio.Semaphore
+
+
+def inside(request: Request) -> Inside:
+    """What this process holds."""
+    found: Inside = request.app.state.inside
+    return found
+
+
+async def _inside(request: Request) -> Inside:
+    return inside(request)
+
+
+Here = Annotated[Inside, Depends(_inside)]
