@@ -4,10 +4,10 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos bench bench-looks check fmt schemas clean
+.PHONY: help demo up test chaos bench bench-budget bench-looks check fmt schemas clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Conveyor needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..." >&2; exit 2; }
@@ -34,6 +34,9 @@ chaos: .venv/.installed  ## break things for SECONDS=120 by the plan of SEED=1, 
 bench: .venv/.installed  ## jobs a second beside the plain Celery design; CPU of the HTTP transports
 	$(BIN)/python -m bench.throughput $(ARGS)
 	$(BIN)/python -m bench.transports
+
+bench-budget: .venv/.installed  ## share of the budget used, worst windows, cost of a decision; writes docs/performance.md
+	$(BIN)/python -m bench.budget --write $(ARGS)
 
 bench-looks: .venv/.installed  ## calls per job against delay, ours beside known clients'; writes docs/performance.md
 	$(BIN)/python -m bench.looks --write $(ARGS)
