@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bench.budget import designs, windows
 from bench.budget.workers import Fleet, fleet
+from bench.document import put
 from producers.local.processes import ROOT, environment
 from producers.local.redis_server import RedisServer
 from shared.database import Database
@@ -28,8 +29,6 @@ BURST = 20
 CALLERS = 60
 #: In which the burst is spent.
 WARM_UP_SECONDS = 1.2
-DOCUMENT = ROOT / "docs" / "performance.md"
-MARK, END = "<!-- written by python -m bench.budget -->", "<!-- end of what python -m bench.budget wrote -->"
 
 
 @dataclass(frozen=True)
@@ -198,13 +197,6 @@ async def measure(rate: float, seconds: float) -> str:
     )
 
 
-def write(text: str) -> None:
-    """Put it between the marks, which stand before what `bench.looks` writes."""
-    before, _, rest = DOCUMENT.read_text().partition(MARK)
-    after = rest.partition(END)[2]
-    DOCUMENT.write_text(f"{before}{MARK}\n\n## Budget: used, and kept\n\n{text}\n{END}{after}")
-
-
 def main() -> int:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -215,7 +207,7 @@ def main() -> int:
     began = time.monotonic()
     text = asyncio.run(measure(given.rate, given.seconds))
     if given.write:
-        write(text)
+        put("budget", f"## Budget: used, and kept\n\n{text}")
     print(f"{time.monotonic() - began:.0f} s")
     return 0
 

@@ -1,18 +1,22 @@
 """The frontier of calls per finished job against the delay of the news; writes docs/performance.md.
 
-    python -m bench.looks [--write] [--runs 400] [--seeds 3]
+    python -m bench.looks [--write] [--runs 400] [--seeds 3]      in virtual time, all policies, ten minutes
+    python -m bench.looks [--write] --processes 90                a few points with real workers, ten minutes
 
 Virtual time: no network, no processes, the same runs for every policy. A call takes 50 ms of virtual time for everybody.
 """
 
 import argparse
+import asyncio
 import statistics
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
+from bench.document import DOCUMENT, put
+from bench.looks import processes
+from bench.looks.etas import coverage
 from bench.looks.optimum import comparison
 from bench.looks.picture import draw
 from bench.looks.policies import Policy, policies
@@ -20,8 +24,6 @@ from bench.looks.workload import WORKLOADS, Workload
 
 IN_FLIGHT = (1, 10, 40, 500)
 CALL_SECONDS = 0.05
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
-MARK = "<!-- written by python -m bench.looks -->"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,14 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and its picture")
     parser.add_argument("--runs", type=int, default=400, help="finished runs counted for each point")
     parser.add_argument("--seeds", type=int, default=3, help="workloads for each point; medians are shown")
+    parser.add_argument("--processes", type=float, metavar="SECONDS", help="measure a few points with real processes")
     given = parser.parse_args()
+    if given.processes:
+        real = processes.table(asyncio.run(processes.measure(given.processes)), given.processes)
+        print(real)
+        if given.write:
+            put("looks with real processes", real)
+        return 0
     began, parts, forty = time.monotonic(), [], []
     for name in WORKLOADS:
         for in_flight in IN_FLIGHT:
@@ -99,17 +108,16 @@ def main() -> int:
             print(parts[-1], flush=True)
             if (name, in_flight) == ("image", 40):
                 forty = points
-    optimum = comparison()
-    print(optimum)
+    optimum, etas = comparison(), coverage()
+    print(optimum, etas, sep="\n")
     if given.write:
-        head = DOCUMENT.read_text().partition(MARK)[0] if DOCUMENT.exists() else "# Performance\n\n"
         command = f"`python -m bench.looks --write --runs {given.runs} --seeds {given.seeds}`"
         intro = (
-            f"{MARK}\n\n## Looks: calls against delay\n\nWritten by {command} in virtual time; nothing here depends on "
-            "the machine.\nCalls per job include the submit.\nThe delay is from the end of the run upstream to the "
-            "moment its outputs are known here; a call takes 50 ms.\n\n![calls against delay](looks.svg)\n\n"
+            f"## Looks: calls against delay\n\nWritten by {command} in virtual time; nothing here depends on the machine.\n"
+            "Calls per job include the submit.\nThe delay is from the end of the run upstream to the moment its outputs are "
+            "known here; a call takes 50 ms.\n\n![calls against delay](looks.svg)\n\n"
         )
-        DOCUMENT.write_text(f"{head}{intro}{optimum}\n" + "\n".join(parts))
+        put("looks", f"{intro}{optimum}\n{etas}\n" + "\n".join(parts))
         DOCUMENT.with_name("looks.svg").write_text(draw([(p.policy, p.calls_per_job, p.mean_delay) for p in forty]))
     print(f"{time.monotonic() - began:.0f} s")
     return 0
