@@ -30,6 +30,8 @@ from shared.jobs.record import Job
 
 #: Seconds of waiting that one call is worth while tokens are plentiful.
 PRICE_SECONDS = 0.22
+#: And so many more where hints announce every end: waiting is rare then, and looks are only the safety net.
+SAFETY_SECONDS = 0.6
 #: However reliable hints are, so much of the looks remains as a safety net.
 LEAST_DOUBT = 0.002
 
@@ -133,7 +135,7 @@ def price(pressure_seconds: float, hint_rate: float) -> float:
     `pressure_seconds` is how long calls wait for a token at the moment: a look makes others wait that long. `hint_rate` is the
     share of ends that hints announce: then looks are the safety net and may be rarer.
     """
-    return (PRICE_SECONDS + pressure_seconds) / max(LEAST_DOUBT, 1.0 - hint_rate)
+    return (PRICE_SECONDS + SAFETY_SECONDS * hint_rate + pressure_seconds) / max(LEAST_DOUBT, 1.0 - hint_rate)
 
 
 def waiting(pending: Sequence[Pending], seconds: float = 0.0) -> float:
