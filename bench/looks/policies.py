@@ -10,14 +10,11 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Protocol
 
+from bench.looks.hints import Hints, Streams, Webhooks
 from bench.looks.workload import VirtualRun
 from shared.following.forecast import KEPT, Forecast, forecast
 from shared.following.history import ENOUGH, FRESH_SECONDS, HINTS_KEPT, trust
 from tasks.schedule import Backoff, Pending, delay, next_look, price, worth_reading
-
-#: A hook needs this long, and so many of them arrive.
-HOOK_SECONDS = 0.1
-HOOKS_ARRIVE = 0.98
 
 
 class Policy(Protocol):
@@ -69,8 +66,7 @@ class Ours:
     """The workers' rule, with their functions: `tasks/look.py` in virtual time."""
 
     name: str
-    hooks: bool = False
-    seed: int = 1
+    hints: Hints | None = None
     runs: dict[str, list[VirtualRun]] = field(default_factory=dict)
     due: dict[str, float] = field(default_factory=dict)
     totals: dict[str, list[float]] = field(default_factory=dict)
@@ -78,13 +74,10 @@ class Ours:
     beliefs: dict[str, tuple[float, Forecast, Forecast]] = field(default_factory=dict)
     heard: list[bool] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.rng = random.Random(self.seed)
-
     def begin(self, run: VirtualRun, now: float) -> None:
         self.runs.setdefault(run.deployment, []).append(run)
-        if self.hooks and self.rng.random() < HOOKS_ARRIVE:
-            run.hinted = run.ended + HOOK_SECONDS
+        if self.hints is not None:
+            run.hinted = self.hints.told_at(run)
         first = self._pending(run, now)
         wait = next_look([first], price(0.0, self._hint_rate())) if first else 1.0
         self.due[run.deployment] = min(self.due.get(run.deployment, now + wait), now + wait)
@@ -94,7 +87,7 @@ class Ours:
         return min([*self.due.values(), *hints])
 
     def look(self, now: float) -> tuple[int, list[VirtualRun]]:
-        calls, ended = 0, []
+        calls, ended = (0 if self.hints is None else self.hints.calls(now)), []
         for deployment in list(self.runs):
             hinted = any(run.hinted is not None and run.hinted <= now for run in self.runs[deployment])
             if hinted or self.due.get(deployment, now + 1) <= now:
@@ -118,7 +111,7 @@ class Ours:
             if run.hinted is not None and run.hinted <= now:
                 run.hinted = None
                 self.heard.insert(0, True)
-            elif run in ended and self.hooks:
+            elif run in ended and self.hints is not None:
                 self.heard.insert(0, False)
         for run in ended:
             runs.remove(run)
@@ -165,7 +158,8 @@ def policies(seed: int) -> Iterable[Policy]:
         return min(20.0, 1.0 * 1.5 ** (attempt - 1)) * rng.uniform(0.5, 1.5)
 
     yield Ours("Conveyor, polling")
-    yield Ours("Conveyor, webhooks", hooks=True, seed=seed)
+    yield Ours("Conveyor, webhooks", Webhooks(seed))
+    yield Ours("Conveyor, SSE", Streams(seed))
     for seconds, who in ((0.1, "fal"), (0.5, "Replicate"), (2.0, "the documents' loop"), (5.0, "")):
         yield Each(f"every {seconds:g} s" + (f" ({who})" if who else ""), lambda _, s=seconds: s)  # type: ignore[misc]
     yield Each("google-api-core, 1 to 20 s", google)
