@@ -24,6 +24,7 @@ from shared.comfydeploy import ProgressEvent
 from shared.errors import ConveyorError, TryLater
 from shared.following import milestones
 from shared.jobs.event import Progress
+from shared.metrics import HINTS
 from tasks.engine import Engine
 from tasks.schedule import PROGRESS_SECONDS, delay, jittered
 
@@ -202,7 +203,7 @@ class Listening:
             if event.may_be_the_end:
                 self._quiet_until.pop(event.run_id, None)
                 if job_id := await self._job_of(event.run_id):
-                    await self._engine.store.nudge(job_id)
+                    HINTS.labels(await self._engine.store.nudge(job_id)).inc()
             elif event.progress is not None:
                 await self._announce(event, event.progress)
         except ConveyorError as error:

@@ -129,11 +129,13 @@ async def test_the_end_of_a_run_is_looked_at_when_the_stream_tells(bench: Bench,
             return (await bench.job(job.id)).state is JobState.SUCCEEDED
 
         await until(succeeded, what="the job's end")
+        hints = bench.database.keys.hints
+        await until(lambda: bench.database.redis.lrange(hints, 0, -1), what="a hint that is counted")
     finally:
         worker.engine.stopping.set()
         await asyncio.wait_for(ticker, 5)
     assert await api.calls(STREAM) == 1
-    assert await bench.database.redis.lrange(bench.database.keys.hints, 0, -1) == ["1"]
+    assert await bench.database.redis.lrange(hints, 0, -1) == ["1"]
 
 
 async def test_only_an_end_of_ours_moves_a_look(bench: Bench) -> None:
