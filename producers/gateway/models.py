@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from producers.gateway.inputs import Input, inputs_of
 from producers.handle import Status
 from shared.catalog import Copy, Entry
+from shared.jobs.callback import CallbackState
 from shared.jobs.event import JobError, Progress, QueuePlace, Result
 from shared.jobs.record import Job
 from shared.jobs.request import User
@@ -24,6 +25,29 @@ class Accepted(BaseModel):
         description="Its events, as Server-Sent Events.",
         examples=["/v1/jobs/01a1fb52-f096-76b3-915b-49e82266f9cd/events"],
     )
+
+
+class CallbackView(BaseModel):
+    """Who is told of the job's end, and how far that is."""
+
+    url: str
+    state: str = Field(pattern="^(pending|delivered|failed)$")
+    attempts: int = Field(description="Requests that were begun.")
+    last_status: int | None = Field(description="HTTP status of the last answer; null when there was none.")
+    last_error: str | None = Field(description="Why the last attempt did not deliver.", examples=["HTTP 500"])
+    next_at: datetime | None = Field(description="When it is tried (again); null before the job's end and at its own.")
+
+    @classmethod
+    def of(cls, callback: CallbackState) -> Self:
+        """A callback as it is shown."""
+        return cls(
+            url=callback.url,
+            state=callback.state,
+            attempts=callback.attempts,
+            last_status=callback.last_status,
+            last_error=callback.last_error or None,
+            next_at=_maybe_time(callback.next_at),
+        )
 
 
 class JobView(BaseModel):
@@ -54,6 +78,7 @@ class JobView(BaseModel):
     )
     result: Result | None
     error: JobError | None
+    callback: CallbackView | None = Field(description="How far its callback is; null when none was asked for.")
 
     @classmethod
     def of(cls, job: Job, queue: QueuePlace | None = None, eta_seconds: float | None = None) -> Self:
@@ -83,6 +108,7 @@ class JobView(BaseModel):
             eta_seconds=eta_seconds,
             result=job.result,
             error=job.error,
+            callback=CallbackView.of(job.callback) if job.callback else None,
         )
 
     @classmethod

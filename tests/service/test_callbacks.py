@@ -27,6 +27,8 @@ from tasks.callback import KEEP_TRYING_SECONDS, LEASE_SECONDS, deliver
 from tasks.fault_points import arm
 from tests.redis.stage import Clock, put
 from tests.service.cli_stage import Stage, conveyor
+from tests.service.gateway_fixtures import Gateway
+from tests.service.gateway_fixtures import job as http_job
 from tests.service.receiver import Receiver, receiving
 from tests.service.worker_fixtures import Bench, until
 from workers.callbacks import MOST_PER_HOST, Callbacks
@@ -471,6 +473,20 @@ def test_the_command_line_shows_the_callback_and_not_its_secret(stage: Stage, mo
     assert "callback   pending, 1 attempt, HTTP 500; next at " in shown[0].output
     assert json.loads(shown[1].output)["callback"]["last_status"] == 500
     assert not any(SECRET in result.output for result in shown)
+
+
+async def test_by_http_a_callback_is_asked_for_and_shown_without_its_secret(gateway: Gateway) -> None:
+    """`POST /v1/jobs` takes it and refuses a wrong one by field; `GET` tells how far it is."""
+    asked = {"url": "https://receiver.test/hook", "secret": SECRET}
+    job_id = await gateway.enqueue(callback=asked)
+    shown = await gateway.http.get(f"/v1/jobs/{job_id}")
+    wrong = await gateway.http.post("/v1/jobs", json=http_job(callback=asked | {"url": "https://ada:hunter2@x.test"}))
+    listed = await gateway.http.get("/v1/jobs", params={"user": "ada"})
+
+    callback = shown.json()["callback"]
+    assert (callback["url"], callback["state"], callback["attempts"]) == (asked["url"], "pending", 0)
+    assert (wrong.status_code, [one["field"] for one in wrong.json()["problems"]]) == (422, ["callback.url"])
+    assert not any(text in answer.text for answer in (shown, wrong, listed) for text in (SECRET, "hunter2"))
 
 
 # -- the chore of a worker ----------------------------------------------------------------------------------------------
