@@ -384,6 +384,24 @@ async def test_a_name_is_asked_once_and_the_answer_is_what_is_called(
     assert [got.headers["host"] for got in receiver.received] == [f"receiver.test:{receiver.port}"]
 
 
+async def test_tls_is_asked_for_under_the_name(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection goes to a checked address, and the certificate that is asked for is the name's (SNI)."""
+    hello = asyncio.get_running_loop().create_future()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello.set_result(await reader.read(4096))
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        Names(monkeypatch, ["127.0.0.1"])
+        job_id = await sender.ended(f"https://receiver.test:{server.sockets[0].getsockname()[1]}/")
+        await sender.tick()
+
+    assert b"receiver.test" in await hello
+    assert (await sender.state(job_id))["state"] == "pending"
+
+
 async def test_the_socket_is_the_last_check(
     strict: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
