@@ -344,7 +344,7 @@ def test_jobs_are_counted_where_they_are(healthy: Stage) -> None:
 def test_workflows_lists_the_catalog(healthy: Stage) -> None:
     """Name, environment, deployment and machine, for people and for programs."""
     [entry] = [json.loads(line) for line in conveyor("workflows", "--json").stdout.splitlines()]
-    assert entry == ENTRY | {"deployment_id": "d"}
+    assert entry == ENTRY | {"deployment_id": "d", "description": None, "inputs": None}
     text = conveyor("workflows").stdout
     assert "SDXL Portrait" in text
     assert "s ago" in text

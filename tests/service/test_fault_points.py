@@ -114,8 +114,10 @@ async def nothing_left(bench: Bench) -> bool:
     """Whether no lane, window or list holds anything."""
     sight = await look_at(bench.database)
     kept = {name: value for name, value in sight.hashes.items() if name.startswith("window") or name == "looking"}
-    # `turns` remembers who was served, and names no job.
-    return not {name for name in sight.sets if not name.startswith("turns:")} and not kept and not sight.parked
+    # `turns` remembers who was served, and names no job; `jobs` lists a user's jobs for as long as they are kept.
+    return (
+        not {name for name in sight.sets if not name.startswith(("turns:", "jobs:"))} and not kept and not sight.parked
+    )
 
 
 @pytest.mark.parametrize("how", ["killed", "cancelled"])
