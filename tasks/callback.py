@@ -15,13 +15,15 @@ import hashlib
 import hmac
 import logging
 import random
+import re
+from dataclasses import dataclass
 
 import httpx
 from tenacity import wait_exponential
 
 from shared.jobs.callback import signing_key
 from shared.jobs.store import Errand, JobStore
-from shared.outside import FAILURES, Refused, why
+from shared.outside import FAILURES, NOT_PUBLIC, why
 from tasks.fault_points import reach
 from tasks.schedule import delay
 
@@ -35,6 +37,8 @@ LEASE_SECONDS = 30.0
 KEEP_TRYING_SECONDS = 86_400.0
 #: 5, 15, 45 s, 2, 7, 20 min, then hourly: a restart of the receiver costs seconds, an outage of a day 29 attempts.
 WAITS = wait_exponential(multiplier=5, exp_base=3, max=3600)
+#: What a receiver may ask for in `Retry-After`.
+MOST_PATIENCE_SECONDS = 3600.0
 #: Those that failed together do not come back together.
 JITTER = 0.2
 
@@ -55,30 +59,43 @@ def headers(errand: Errand) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one attempt."""
+
+    #: Of the answer; None when there was none.
+    status: int | None = None
+    #: Why it was not delivered; "" when it was.
+    error: str = ""
+    #: Another attempt cannot help, or is not wanted.
+    hopeless: bool = False
+    #: What the receiver asked us to wait.
+    wait_seconds: float = 0.0
+
+
 async def deliver(store: JobStore, client: httpx.AsyncClient, job_id: str) -> None:
     """Make one attempt to deliver a job's callback, and note what became of it. Raises only what Redis raises."""
     errand = await store.begin_callback(job_id)
     if errand is None:
         return
-    status, error, asked_to_wait, final = await _post(client, errand)
-    if not error:
+    outcome = await _post(client, errand)
+    told = {"job_id": job_id, "attempt": errand.attempt, "error": outcome.error}
+    if not outcome.error:
         await reach("after_callback", job_id)
-        await store.settle_callback(job_id, "delivered", status=status)
-        log.info("callback delivered", extra={"job_id": job_id, "attempt": errand.attempt})
+        await store.settle_callback(job_id, "delivered", status=outcome.status)
+        log.info("callback delivered", extra=told)
         return
-    wait = max(asked_to_wait, delay(WAITS, errand.attempt) * random.uniform(1 - JITTER, 1 + JITTER))
+    wait = max(outcome.wait_seconds, delay(WAITS, errand.attempt) * random.uniform(1 - JITTER, 1 + JITTER))
     over = (errand.now - errand.since) / 1000 + wait > KEEP_TRYING_SECONDS
-    if final or over:
-        await store.settle_callback(job_id, "failed", status=status, error=error)
-        log.warning("callback given up", extra={"job_id": job_id, "attempt": errand.attempt, "error": error})
+    if outcome.hopeless or over:
+        await store.settle_callback(job_id, "failed", status=outcome.status, error=outcome.error)
+        log.warning("callback given up", extra=told)
     else:
-        await store.settle_callback(job_id, "again", status=status, error=error, again_seconds=wait)
-        log.info("callback put off", extra={"job_id": job_id, "attempt": errand.attempt, "error": error, "wait": wait})
+        await store.settle_callback(job_id, "again", status=outcome.status, error=outcome.error, again_seconds=wait)
+        log.info("callback put off", extra=told | {"seconds": round(wait, 1)})
 
 
-async def _post(client: httpx.AsyncClient, errand: Errand) -> tuple[int | None, str, float, bool]:
-    """Send it. Answers the HTTP status, why it was not delivered ("": it was), the seconds the receiver asked us to wait,
-    and whether another attempt is out of the question."""
+async def _post(client: httpx.AsyncClient, errand: Errand) -> Outcome:
     try:
         async with (
             asyncio.timeout(ATTEMPT_SECONDS),
@@ -89,11 +106,12 @@ async def _post(client: httpx.AsyncClient, errand: Errand) -> tuple[int | None, 
             asked = answer.headers.get("retry-after", "")
     except FAILURES as error:
         reason = why(error)
-        return None, reason, 0.0, reason == str(Refused())
+        return Outcome(error=reason, hopeless=reason == NOT_PUBLIC)
     if 200 <= status < 300:
-        return status, "", 0.0, False
+        return Outcome(status)
     if status == GONE:
-        return status, "the receiver wants no more of it (410)", 0.0, True
-    wait = min(float(asked), 3600.0) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 0.0
+        return Outcome(status, "the receiver wants no more of it (410)", hopeless=True)
     reason = f"HTTP {status}; redirects are not followed" if 300 <= status < 400 else f"HTTP {status}"
-    return status, reason, wait, False
+    # Seconds only: dates are rare, and a receiver's clock is its own.
+    wait = min(float(asked), MOST_PATIENCE_SECONDS) if re.fullmatch(r"[0-9]{1,9}", asked) else 0.0
+    return Outcome(status, reason, wait_seconds=wait)

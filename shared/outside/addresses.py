@@ -9,12 +9,15 @@ The lists are IANA's special-purpose registries for IPv4 and IPv6 (as of 2025) a
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+#: What is said of a refused address, and all that is: the asker may be probing our network.
+NOT_PUBLIC = "the address is not a public one"
+
 
 class Refused(OSError):
-    """The address is none a user may send us to. Says nothing of the address: the asker may be probing our network."""
+    """The address is none a user may send us to."""
 
     def __init__(self) -> None:
-        super().__init__("the address is not a public one")
+        super().__init__(NOT_PUBLIC)
 
 
 _NOT_PUBLIC_4 = tuple(

@@ -21,7 +21,7 @@ import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
-from shared.outside.addresses import Refused, is_public
+from shared.outside.addresses import NOT_PUBLIC, Refused, is_public
 
 #: Every way for a call to end without an answer; stock `httpx-aiohttp` lets some of aiohttp's own errors through.
 FAILURES = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError, OSError)
@@ -29,7 +29,7 @@ FAILURES = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError
 #: The first that fits. aiohttp's own errors and the builtin ones decide: `httpx-aiohttp` 0.2.0 calls every lost connection
 #: a `ConnectTimeout`.
 _REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
-    ((Refused,), str(Refused())),
+    ((Refused,), NOT_PUBLIC),
     ((httpx.InvalidURL, httpx.UnsupportedProtocol, aiohttp.InvalidURL), "the address cannot be called"),
     ((socket.gaierror,), "the name was not found"),
     ((ssl.SSLError, ssl.CertificateError), "no TLS connection, or a certificate that is not accepted"),
