@@ -10,6 +10,7 @@ Redis only delays it, since the reader goes on where it was.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -30,6 +31,8 @@ BLOCK_SECONDS = 4.0
 PAGE = 500
 #: Events a listener may be behind. A job has a dozen, so this is a client that does not read.
 MOST_WAITING = 256
+#: Streams open at once in one process; more are sent elsewhere (503). Twice what was measured.
+MOST_LISTENERS = 4000
 #: Seconds a new listener waits for the reader to know where it is.
 READY_SECONDS = 5.0
 
@@ -90,6 +93,8 @@ class Listener:
     queue: asyncio.Queue[Told | None] = field(default_factory=lambda: asyncio.Queue(MOST_WAITING + 1))
     #: Why nothing more comes: `slow`, `stopping`, `gone`; "" while all is well.
     ended: str = ""
+    #: Called when he is cut off: he may be stuck with what he was given last.
+    on_slow: Callable[[], None] = lambda: None
 
     def offer(self, told: Told) -> None:
         """Hand over an event, or cut off who has not taken the last ones."""
@@ -108,6 +113,8 @@ class Listener:
         while not self.queue.empty():
             self.queue.get_nowait()
         self.queue.put_nowait(None)
+        if why == "slow":
+            self.on_slow()
 
     async def next(self, seconds: float) -> Told | None:
         """The next event; None after `seconds` without any, or when `ended` says why."""
@@ -133,6 +140,7 @@ class Feed:
         self._ready = asyncio.Event()
         self._cursors: dict[str, str] = {}
         self._stopping = False
+        self._count = 0
 
     async def listen_to_job(self, job_id: str) -> Listener:
         """Hear every event of a job from now on. Raises `Unavailable`, `Stopping`."""
@@ -145,7 +153,10 @@ class Feed:
     async def _listen(self, key: tuple[str, str]) -> Listener:
         if self._stopping:
             raise Stopping("The gateway is stopping.")
+        if self._count >= MOST_LISTENERS:
+            raise Unavailable("Too many streams are open.", retry_after_seconds=READY_SECONDS)
         listener = Listener(key)
+        self._count += 1
         self._listeners.setdefault(key, set()).add(listener)
         self._somebody.set()
         try:
@@ -162,7 +173,9 @@ class Feed:
     def leave(self, listener: Listener) -> None:
         """Hear no more. Leaving twice is fine."""
         here = self._listeners.get(listener.key, set())
-        here.discard(listener)
+        if listener in here:
+            here.discard(listener)
+            self._count -= 1
         if not here:
             self._listeners.pop(listener.key, None)
 

@@ -5,7 +5,6 @@ second and replaces a method of uvicorn; here it is one task more than a plain a
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -17,6 +16,8 @@ from producers.gateway.metrics import Metrics
 
 #: Seconds a client may leave one event unread, after the buffers of both systems are full.
 SEND_SECONDS = 20.0
+#: Seconds in which a client who was cut off may still take what he was given.
+LAST_SECONDS = 1.0
 
 
 class EventStream(Response):
@@ -37,16 +38,17 @@ class EventStream(Response):
         """Send the stream."""
         watching = asyncio.create_task(self._until_gone(receive))
         self._metrics.streams.inc()
+        now = asyncio.get_running_loop().time
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async with aclosing(self._chunks):
+            async with asyncio.timeout(None) as limit, aclosing(self._chunks):
+                self._listener.on_slow = lambda: limit.reschedule(now() + LAST_SECONDS)
                 async for chunk in self._chunks:
                     async with asyncio.timeout(SEND_SECONDS):
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            # The clean end tells a client who reads that he may come back at once.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                # The clean end tells a client who reads that he may come back at once.
+                limit.reschedule(now() + LAST_SECONDS)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             self._listener.end("slow")
         finally:

@@ -73,7 +73,7 @@ async def follow(
 
 
 @router.get(
-    "/users/{user}/events",
+    "/users/{user:path}/events",
     summary="Follow a user",
     response_class=Response,
     responses={**_STREAM, **responses(401, 403, 404, 422, 429, 503)},

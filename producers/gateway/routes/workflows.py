@@ -24,7 +24,7 @@ async def workflows(_caller: Known, here: Here) -> WorkflowList:
     )
 
 
-@router.get("/workflows/{name}", summary="One workflow", responses=responses(401, 403, 404, 422, 429, 503))
+@router.get("/workflows/{name:path}", summary="One workflow", responses=responses(401, 403, 404, 422, 429, 503))
 async def workflow(
     name: Annotated[str, Path(min_length=1, max_length=200, examples=["SDXL Portrait"])], _caller: Known, here: Here
 ) -> WorkflowList:
