@@ -19,6 +19,7 @@ from typing import Literal
 
 from shared.database import Database
 from shared.errors import ConveyorError, RateLimited, Unavailable, Undecided
+from shared.limits.turnstile import Turnstile
 from shared.metrics import TOKEN_WAIT, TOKENS
 from shared.settings import Settings
 
@@ -39,6 +40,12 @@ FLOORS: dict[CallClass, tuple[float, float]] = {
 RECOVERY_PER_SECOND = 0.01
 #: However often the API pushes back, this part of the rate stays, or we would never learn that it has recovered.
 LEAST_FACTOR = 0.05
+
+#: Who waits asks again after so long at the latest: an operator may raise the rate meanwhile.
+MOST_SLEEP_SECONDS = 1.0
+#: Who is told to wait several times in a row waits up to so many times as long: with four full processes, at 100 calls a
+#: second, a call takes 5 questions instead of 12, and as many calls are made.
+MOST_PATIENCE = 5
 
 #: Share of the newest wait in the moving average of waits.
 PRESSURE_WEIGHT = 0.1
@@ -68,10 +75,10 @@ class TokenBucket:
         self._rate, self._burst = settings.rate_per_second, settings.rate_burst
         floors = {name: (share, max(1.0, part * settings.rate_burst)) for name, (share, part) in FLOORS.items()}
         self._floors = json.dumps(floors)
-        # Callers of one class queue up here in order, and only the first asks Redis: the others could only hear "wait".
         #: How long calls of this process have waited for their tokens lately, in seconds: what a look costs the others.
         self.pressure_seconds = 0.0
-        self._turnstiles: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # Callers of one class queue up here, and only the first asks Redis: the others could only hear "wait".
+        self._turnstiles: defaultdict[str, Turnstile] = defaultdict(Turnstile)
 
     async def ask(self, class_: CallClass) -> float:
         """Take one token if there is one: 0.0 when granted, else the seconds to wait before asking again."""
@@ -95,8 +102,11 @@ class TokenBucket:
         TOKENS.labels(class_, "granted" if granted else "refused").inc()
         return (0.0, int(number)) if granted else (int(number) / 1000, 0)
 
-    async def take(self, class_: CallClass, *, retry: bool = False) -> int:
-        """Wait for a token, in the order of asking. Answers how many calls failed in a row before this one.
+    async def take(self, class_: CallClass, *, value: float = 0.0, retry: bool = False) -> int:
+        """Wait for a token. Answers how many calls failed in a row before this one.
+
+        Callers of a class in this process are served by `value`, the seconds of users' waiting that the call is expected to
+        end, and by how long they have waited (`turnstile.py`).
 
         A `retry` also spends of the retry budget, and does not make those wait that retry nothing.
 
@@ -104,7 +114,9 @@ class TokenBucket:
         decides how long it is worth it (`asyncio.timeout`). Raises `Unavailable` when Redis is away: closed.
         """
         began = time.monotonic()
-        async with self._turnstiles["retry" if retry else class_]:
+        turnstile = self._turnstiles["retry" if retry else class_]
+        async with turnstile.turn(value) as turn:
+            refusals = 0
             while True:
                 wait, failures = await self._ask(class_, retry=retry)
                 if wait <= 0:
@@ -112,13 +124,17 @@ class TokenBucket:
                     TOKEN_WAIT.labels(class_).observe(waited)
                     self.pressure_seconds += PRESSURE_WEIGHT * (waited - self.pressure_seconds)
                     return failures
-                # Not longer than a second: an operator may raise the rate while we sleep.
-                await asyncio.sleep(min(wait, 1.0) + random.uniform(0, 0.003))
+                # Told a short wait again and again means that others are quicker: ask less often. What gathers meanwhile is
+                # not lost, the bucket holds it. (A pause does not count: all hear of it.)
+                refusals = refusals + 1 if wait < MOST_SLEEP_SECONDS else 0
+                sleep = wait * min(max(1, refusals), MOST_PATIENCE)
+                await asyncio.sleep(min(sleep, MOST_SLEEP_SECONDS) + random.uniform(0, 0.003))
+                await turnstile.give_way(turn)
 
     @asynccontextmanager
-    async def call(self, class_: CallClass) -> AsyncIterator[None]:
+    async def call(self, class_: CallClass, *, value: float = 0.0) -> AsyncIterator[None]:
         """Spend a token on the one API call of the body, and learn from how it went. Raises what the call raises."""
-        failures = await self.take(class_)
+        failures = await self.take(class_, value=value)
         async with self.learning(failures):
             yield
 
