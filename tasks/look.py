@@ -29,11 +29,13 @@ from tasks.schedule import (
     PROGRESS_SECONDS,
     TROUBLE,
     Backoff,
+    Pending,
     Watched,
     delay,
     jittered,
     price,
     waiting,
+    worth,
     worth_reading,
 )
 
@@ -111,6 +113,10 @@ class _Look:
         #: Members that became final.
         self._gone: set[str] = set()
         self._jobs: dict[str, Job] = {}
+        #: Member -> what is believed of its run; when tokens are short, looks go by what they are worth.
+        self._pending: dict[str, Pending | None] = {}
+        #: Members that ended well by a listing: nobody has their outputs yet.
+        self._over: set[str] = set()
 
     def _now_ms(self) -> int:
         return self.began_ms + round((time.monotonic() - self._began) * 1000)
@@ -125,6 +131,7 @@ class _Look:
         in_flight = [run for run in in_flight if run.job_id in self._jobs]
         self.reason = self._reason()
         watched = await self._watch(in_flight)
+        self._pending = {run.member: one.pending for run, one in zip(in_flight, watched, strict=True)}
         singly = self._singly(in_flight, watched)
         if singly is None:
             await self._look_at_all(in_flight)
@@ -198,7 +205,10 @@ class _Look:
             wants_progress = job.request.progress and state is JobState.RUNNING
             if row is not None:
                 self._looked.add(run.member)
+                if state is not JobState.SUCCEEDED:
+                    self._pending[run.member] = None  # as of now, it has not ended
             if state is JobState.SUCCEEDED:
+                self._over.add(run.member)
                 ended.append(run)
             elif row is None or wants_progress or self._unsettled(job):
                 if run in self._due:
@@ -215,7 +225,7 @@ class _Look:
         limit = max(LISTED_AT_LEAST, 2 * len(in_flight))
         rows: dict[str, ListedRun] = {}
         for page in range(MOST_PAGES):
-            async with self.engine.bucket.call("look"):
+            async with self.engine.bucket.call("look", value=sum(map(worth, self._pending.values()))):
                 found = await self.engine.client.runs.list_by_workflow(
                     self.workflow_id, created_after=since, limit=limit, offset=page * limit
                 )
@@ -242,8 +252,9 @@ class _Look:
         too_late = now_ms >= reading.deadline_ms(job)
         if job.cancel_requested_at is not None or too_late:
             await cancel_run(self.engine, run.run_id)
+        value = worth(self._pending.get(run.member), ended=run.member in self._over)
         try:
-            async with self.engine.bucket.call("look"):
+            async with self.engine.bucket.call("look", value=value):
                 # Its place in the machine's queue comes with the same call, and says more than the submit's time.
                 waiting_upstream = job.state is JobState.SUBMITTED
                 answer = await self.engine.client.runs.get(run.run_id, queue_position=waiting_upstream)

@@ -143,6 +143,18 @@ def waiting(pending: Sequence[Pending], seconds: float = 0.0) -> float:
     return sum(run.forecast.waited_by(run.age + seconds, age=run.looked_age) for run in pending)
 
 
+def worth(run: Pending | None, *, ended: bool = False) -> float:
+    """The waiting that an answer about this run is expected to end, in seconds; `ended`: it is known to be over.
+
+    When tokens are short the looks of a worker go by it (`shared/limits/turnstile.py`).
+    """
+    if run is None:
+        return 0.0
+    # What one waits in vain when it has ended, by the chance that it has; hints tell more of that than the forecast.
+    since = waiting([run]) / max(0.01, run.forecast.ended_by(run.age, age=run.looked_age))
+    return since if ended else since * run.chance_ended
+
+
 def next_look(pending: Sequence[Pending], call_price: float) -> float:
     """Seconds from now until the runs of a workflow, together, are worth a call."""
     low, high = LEAST_SECONDS, MOST_SECONDS

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tenacity import wait_fixed
 
+from shared.following.forecast import forecast
 from shared.jobs.states import JobState
-from tasks.schedule import TROUBLE, Backoff, delay
+from tasks.schedule import TROUBLE, Backoff, Pending, delay, waiting, worth
 from tests.unit.test_reading import job
 
 
@@ -53,3 +54,15 @@ def test_trouble_grows() -> None:
 def test_any_wait_object_serves(attempt: int) -> None:
     """The policy is tenacity's: any of its wait objects can be asked."""
     assert delay(wait_fixed(3), attempt) == 3.0
+
+
+def test_a_run_that_has_ended_is_worth_the_most() -> None:
+    """Overdue above due, due above young, a hint above none, and above all what a listing has said to be over."""
+    usual = forecast((12.0,) * 20)
+    young, due, overdue = (Pending(usual, age, 1.0) for age in (5.0, 12.0, 16.0))
+
+    assert worth(None) == 0.0
+    assert worth(young) < worth(due) < worth(overdue) == pytest.approx(waiting([overdue]))
+    assert worth(Pending(usual, 12.0, 1.0, hinted=True)) > worth(due)
+    assert worth(due, ended=True) > worth(due)
+    assert worth(overdue, ended=True) > worth(overdue)
