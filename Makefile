@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos bench bench-budget bench-looks check fmt schemas clean
+.PHONY: help demo up test chaos bench bench-budget bench-looks bench-gateway check fmt schemas clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ bench: .venv/.installed  ## jobs a second beside the plain Celery design; CPU of
 
 bench-budget: .venv/.installed  ## share of the budget used, worst windows, cost of a decision; writes docs/performance.md
 	$(BIN)/python -m bench.budget --write $(ARGS)
+
+bench-gateway: .venv/.installed  ## enqueue by HTTP beside Python, and how soon 500 open streams hear of an end
+	$(BIN)/python -m bench.gateway $(ARGS)
 
 bench-looks: .venv/.installed  ## calls per job against delay, ours beside known clients'; writes docs/performance.md
 	$(BIN)/python -m bench.looks --write $(ARGS)

@@ -7,7 +7,7 @@ Workers serve them on `CONVEYOR_METRICS_PORT`, the gateway on `/metrics`; `docs/
 
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 #: Seconds: from the fastest answer to the longest wait worth telling apart.
 _QUICK: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -69,6 +69,27 @@ ETAS = Counter(
 # -- jobs -------------------------------------------------------------------------------------------------------
 
 JOBS_ENDED = Counter("conveyor_jobs_ended", "How do jobs end? By final state.", ["state"])
+
+# -- the gateway ------------------------------------------------------------------------------------------------
+
+HTTP_REQUESTS = Counter(
+    "conveyor_http_requests",
+    "What is the gateway asked, and what does it answer? By method, route (its template) and status.",
+    ["method", "route", "status"],
+)
+HTTP_SECONDS = Histogram(
+    "conveyor_http_request_seconds",
+    "How long does an answer take? By route; for event streams, how long they were open.",
+    ["route"],
+    buckets=_QUICK,
+)
+STREAMS = Gauge("conveyor_streams", "How many event streams are open now?")
+STREAMS_ENDED = Counter(
+    "conveyor_streams_ended",
+    "Why did event streams end? By why (final, gone: the client, slow: cut off, stopping, trouble).",
+    ["why"],
+)
+STREAM_EVENTS = Counter("conveyor_stream_events", "How many events has the reader behind the event streams read?")
 
 
 def observe_call(route: str, status: int | None, seconds: float) -> None:

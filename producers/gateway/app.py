@@ -17,7 +17,6 @@ from producers.gateway.access import Access
 from producers.gateway.door import Door
 from producers.gateway.feed import Feed
 from producers.gateway.inside import Inside
-from producers.gateway.metrics import Metrics
 from producers.gateway.page_files import PageFiles
 from producers.gateway.rates import Rates
 from producers.gateway.routes import events, files, health, hooks, jobs, workflows
@@ -28,6 +27,7 @@ from shared.comfydeploy import ComfyDeploy
 from shared.database import Database
 from shared.jobs.store import JobStore
 from shared.limits.bucket import TokenBucket
+from shared.metrics import observe_call
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,6 @@ def make_app(settings: Settings, database: Database | None = None, *, publisher:
 
     Raises `MissingSetting` when `CONVEYOR_API_KEYS` cannot be read.
     """
-    metrics = Metrics()
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -55,7 +54,6 @@ def make_app(settings: Settings, database: Database | None = None, *, publisher:
                 database=database,
                 publisher=publisher,
                 access=app.state.access,
-                metrics=metrics,
             )
             app.state.inside = inside
             reading = asyncio.create_task(inside.feed.run())
@@ -92,7 +90,6 @@ def make_app(settings: Settings, database: Database | None = None, *, publisher:
         only_this_machine=app.state.access.is_open,
         upload_bytes=settings.upload_bytes,
         origins=settings.cors_origins,
-        metrics=metrics,
     )
     return app
 
@@ -104,19 +101,20 @@ async def _open(
     database: Database | None,
     publisher: Publishes | None,
     access: Access,
-    metrics: Metrics,
 ) -> Inside:
     if database is None:
         database = await stack.enter_async_context(Database.open(settings.redis_url))
     api = None
     if settings.api_key is not None:
-        api = await stack.enter_async_context(ComfyDeploy(settings.api_url, settings.require_api_key()))
+        api = await stack.enter_async_context(
+            ComfyDeploy(settings.api_url, settings.require_api_key(), observe=observe_call)
+        )
     bucket = TokenBucket(database, settings)
     catalog = Catalog(database, settings, bucket, api)
     producer = await stack.enter_async_context(
         Producer(settings, database, publisher=publisher, catalog=catalog, most_open=settings.user_jobs)
     )
-    feed = Feed(database, access.frontends, metrics)
+    feed = Feed(database, access.frontends)
     return Inside(
         settings=settings,
         database=database,
@@ -127,7 +125,6 @@ async def _open(
         api=api,
         feed=feed,
         teller=Teller(database, feed),
-        metrics=metrics,
         uploads=asyncio.Semaphore(MOST_UPLOADS),
     )
 

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producers.gateway.metrics import Metrics
 from producers.gateway.problems import Refused, document
+from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ BODY_SECONDS = 60.0
 
 _WORD = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+#: A method that somebody made up makes no new series.
+_METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
 _ASKED_BY_MACHINES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 #: Set on every answer that does not say otherwise. The page has a policy of its own, in `page_files.py`.
@@ -47,14 +49,11 @@ _HEADERS = {
 class Door:
     """The layer around the app."""
 
-    def __init__(
-        self, app: ASGIApp, *, only_this_machine: bool, upload_bytes: int, origins: list[str], metrics: Metrics
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, only_this_machine: bool, upload_bytes: int, origins: list[str]) -> None:
         self._app = app
         self._only_this_machine = only_this_machine
         self._upload_bytes = upload_bytes
         self._origins = set(origins)
-        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -109,7 +108,9 @@ class Door:
         route = visit.scope.get("route")
         name = getattr(route, "path", None) or "other"
         seconds = time.perf_counter() - visit.began
-        self._metrics.answered(visit.scope["method"], name, visit.status, seconds)
+        method = visit.scope["method"] if visit.scope["method"] in _METHODS else "other"
+        HTTP_REQUESTS.labels(method, name, str(visit.status)).inc()
+        HTTP_SECONDS.labels(name).observe(seconds)
         log.log(
             # Asked every few seconds by machines.
             logging.DEBUG if name in _ASKED_BY_MACHINES else logging.INFO,

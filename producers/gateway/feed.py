@@ -18,10 +18,10 @@ from typing import Any, cast
 from pydantic_core import from_json
 
 from producers.follow import Pages
-from producers.gateway.metrics import Metrics
 from producers.outage import Outage
 from shared.database import REDIS_AWAY, Database
 from shared.errors import Stopping, Unavailable
+from shared.metrics import STREAM_EVENTS
 
 log = logging.getLogger(__name__)
 
@@ -130,10 +130,9 @@ class Listener:
 class Feed:
     """The reader, and who listens. Belongs to one event loop; `run` is its task."""
 
-    def __init__(self, database: Database, frontends: list[str], metrics: Metrics) -> None:
+    def __init__(self, database: Database, frontends: list[str]) -> None:
         self._db = database
         self._streams = {database.keys.results(frontend): frontend for frontend in frontends}
-        self._metrics = metrics
         #: By ("job", job id) and by (frontend, user).
         self._listeners: dict[tuple[str, str], set[Listener]] = {}
         self._somebody = asyncio.Event()
@@ -224,7 +223,7 @@ class Feed:
         return {stream: page[0][0] if page else "0-0" for stream, page in zip(self._streams, last, strict=True)}
 
     def _hand_out(self, frontend: str, entry: str, fields: dict[str, str]) -> None:
-        self._metrics.events.inc()
+        STREAM_EVENTS.inc()
         try:
             told = Told.of(entry, fields)
             listeners = set(self._listeners.get(("job:", told.job_id), ()))

@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from producers.gateway.feed import Feed
-from producers.gateway.metrics import Metrics
 from producers.gateway.told import Teller
 from producers.producer import Producer
 from shared.catalog import Catalog
@@ -32,7 +31,6 @@ class Inside:
     api: ComfyDeploy | None
     feed: Feed
     teller: Teller
-    metrics: Metrics
     #: Uploads pass through memory; more than these wait.
     uploads: asyncio.Semaphore
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from producers.gateway.feed import Feed, Listener
-from producers.gateway.metrics import Metrics
+from shared.metrics import STREAMS, STREAMS_ENDED
 
 #: Seconds a client may leave one event unread, after the buffers of both systems are full.
 SEND_SECONDS = 20.0
@@ -25,19 +25,18 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[bytes], listener: Listener, feed: Feed, metrics: Metrics) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes], listener: Listener, feed: Feed) -> None:
         # No buffering by proxies (nginx), which would hold events back.
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._chunks = chunks
         self._listener = listener
         self._feed = feed
-        self._metrics = metrics
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
         watching = asyncio.create_task(self._until_gone(receive))
-        self._metrics.streams.inc()
+        STREAMS.inc()
         now = asyncio.get_running_loop().time
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -53,8 +52,8 @@ class EventStream(Response):
             self._listener.end("slow")
         finally:
             self._feed.leave(self._listener)
-            self._metrics.streams.dec()
-            self._metrics.stream_ended(self._listener.ended or "trouble")
+            STREAMS.dec()
+            STREAMS_ENDED.labels(self._listener.ended or "trouble").inc()
             watching.cancel()
 
     async def _until_gone(self, receive: Receive) -> None:

@@ -186,6 +186,6 @@ async def test_health_asks_for_no_key_and_says_what_is_missing(open_gateway: Ope
         job_id = await gateway.enqueue()
         await gateway.http.get(f"/v1/jobs/{job_id}")
         counted = (await nobody.get("/metrics")).text
-    assert 'requests_total{method="GET",route="/v1/jobs/{job_id}",status="200"} 1.0' in counted
+    assert 'conveyor_http_requests_total{method="GET",route="/v1/jobs/{job_id}",status="200"}' in counted
     assert job_id not in counted
     assert KEYS["web"] not in counted

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import pytest
 import typer
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from pydantic import SecretStr
 
 from producers.cli.app import app
@@ -237,7 +237,7 @@ def test_the_table_of_metrics_is_the_metrics() -> None:
     """docs/reference/metrics.md has a row for each metric that is declared, with its kind, its labels and its question."""
     declared = []
     for metric in vars(metrics).values():
-        if isinstance(metric, Counter | Histogram):
+        if isinstance(metric, Counter | Gauge | Histogram):
             described = next(iter(metric.describe()))
             name = described.name + ("_total" if described.type == "counter" else "")
             labels = ", ".join(f"`{label}`" for label in metric._labelnames)

@@ -69,7 +69,7 @@ async def follow(
     if job.final and job.seq == heard:
         here.feed.leave(listener)
         return Response(status_code=204)
-    return EventStream(here.teller.job(job, listener, heard), listener, here.feed, here.metrics)
+    return EventStream(here.teller.job(job, listener, heard), listener, here.feed)
 
 
 @router.get(
@@ -98,4 +98,4 @@ async def follow_user(
     if not user.isprintable():
         raise invalid(("user", "contains control characters or line breaks"))
     listener = await here.feed.listen_to_user(caller.frontend, user)
-    return EventStream(here.teller.user(caller.frontend, user, listener, heard), listener, here.feed, here.metrics)
+    return EventStream(here.teller.user(caller.frontend, user, listener, heard), listener, here.feed)

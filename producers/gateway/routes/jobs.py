@@ -71,7 +71,6 @@ async def enqueue(
     """
     asked = _asked(await _body(request), caller, idempotency_key)
     job = await here.producer.enqueue(asked)
-    here.metrics.job(caller.frontend, created=job.created)
     url = f"/v1/jobs/{job.id}"
     response.headers["Location"] = url
     return Accepted(job_id=job.id, created=job.created, url=url, events_url=f"{url}/events")
