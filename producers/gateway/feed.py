@@ -25,6 +25,9 @@ from shared.metrics import STREAM_EVENTS
 
 log = logging.getLogger(__name__)
 
+#: What a job's listeners are kept under; no frontend has such a name.
+JOB = "job:"
+
 #: Seconds one read waits for news; well below the socket's timeout.
 BLOCK_SECONDS = 4.0
 #: Entries per read.
@@ -133,17 +136,18 @@ class Feed:
     def __init__(self, database: Database, frontends: list[str]) -> None:
         self._db = database
         self._streams = {database.keys.results(frontend): frontend for frontend in frontends}
-        #: By ("job", job id) and by (frontend, user).
+        #: By (JOB, job id) and by (frontend, user).
         self._listeners: dict[tuple[str, str], set[Listener]] = {}
         self._somebody = asyncio.Event()
         self._ready = asyncio.Event()
         self._cursors: dict[str, str] = {}
         self._stopping = False
-        self._count = 0
+        #: Listeners, and those of them that listen to users.
+        self._count = self._users = 0
 
     async def listen_to_job(self, job_id: str) -> Listener:
         """Hear every event of a job from now on. Raises `Unavailable`, `Stopping`."""
-        return await self._listen(("job:", job_id))
+        return await self._listen((JOB, job_id))
 
     async def listen_to_user(self, frontend: str, user: str) -> Listener:
         """Hear every event of a user's jobs from now on. Raises `Unavailable`, `Stopping`."""
@@ -156,6 +160,7 @@ class Feed:
             raise Unavailable("Too many streams are open.", retry_after_seconds=READY_SECONDS)
         listener = Listener(key)
         self._count += 1
+        self._users += key[0] != JOB
         self._listeners.setdefault(key, set()).add(listener)
         self._somebody.set()
         try:
@@ -175,6 +180,7 @@ class Feed:
         if listener in here:
             here.discard(listener)
             self._count -= 1
+            self._users -= listener.key[0] != JOB
         if not here:
             self._listeners.pop(listener.key, None)
 
@@ -226,9 +232,10 @@ class Feed:
         STREAM_EVENTS.inc()
         try:
             told = Told.of(entry, fields)
-            listeners = set(self._listeners.get(("job:", told.job_id), ()))
+            listeners = set(self._listeners.get((JOB, told.job_id), ()))
             # Only who listens to users makes us read what is inside.
-            listeners |= self._listeners.get((frontend, told.user), set())
+            if self._users:
+                listeners |= self._listeners.get((frontend, told.user), set())
         except (ValueError, KeyError, TypeError) as error:
             log.warning("an event could not be read", extra={"entry": entry, "error": str(error)[:200]})
             return

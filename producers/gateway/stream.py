@@ -49,6 +49,7 @@ class EventStream(Response):
                 limit.reschedule(now() + LAST_SECONDS)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
+            self._listener.on_slow = lambda: None
             self._listener.end("slow")
         finally:
             self._feed.leave(self._listener)

@@ -164,12 +164,16 @@ async def test_a_user_is_told_when_events_are_gone(gateway: Gateway, url: str) -
 # -- trouble ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("limit", ["events", "seconds"])
 async def test_a_slow_client_is_cut_off_and_goes_on(
-    gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, url: str, limit: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who does not read is let go instead of filling our memory; what he missed he gets when he comes back."""
-    monkeypatch.setattr(feed, "MOST_WAITING", 20)
-    monkeypatch.setattr(stream, "LAST_SECONDS", 0.1)
+    if limit == "events":
+        monkeypatch.setattr(feed, "MOST_WAITING", 20)
+        monkeypatch.setattr(stream, "LAST_SECONDS", 0.1)
+    else:
+        monkeypatch.setattr(stream, "SEND_SECONDS", 0.2)
     job_id = await gateway.enqueue(meta={"padding": "x" * 8000}, progress=True)
     await walk(gateway.database, job_id, *RUN[:3])
     address = httpx.URL(url)
@@ -192,6 +196,7 @@ async def test_a_slow_client_is_cut_off_and_goes_on(
     await walk(gateway.database, job_id, "succeeded")
     async with open_stream(url, f"/v1/jobs/{job_id}/events", last="3") as following:
         assert numbers(await following.rest()) == list(range(4, 4 + count + 1))
+    assert "request broke" not in caplog.text
 
 
 async def test_a_stream_rides_out_a_restart_of_redis(tmp_path: Path) -> None:

@@ -40,11 +40,12 @@ async def test_the_same_key_answers_the_same_job(gateway: Gateway) -> None:
     headers = {"Idempotency-Key": "k"}
     first = (await gateway.http.post("/v1/jobs", json=job(), headers=headers)).json()
     again = (await gateway.http.post("/v1/jobs", json=job(), headers=headers)).json()
+    null = (await gateway.http.post("/v1/jobs", json=job(idempotency_key=None, frontend=None), headers=headers)).json()
     by_body = (await gateway.http.post("/v1/jobs", json=job(idempotency_key="k"))).json()
     differ = await gateway.http.post("/v1/jobs", json=job(idempotency_key="other"), headers=headers)
 
     assert (again["job_id"], again["created"]) == (first["job_id"], False)
-    assert by_body["job_id"] == first["job_id"]
+    assert by_body["job_id"] == null["job_id"] == first["job_id"]
     assert (differ.status_code, fields(differ.json())) == (422, ["idempotency_key"])
 
 

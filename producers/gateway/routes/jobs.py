@@ -92,10 +92,10 @@ async def _body(request: Request) -> dict[str, Any]:
 def _asked(body: dict[str, Any], caller: Caller, key: str | None) -> JobRequest:
     """The request, for the caller's frontend. Raises `InvalidInput` with everything that is wrong."""
     problems = []
-    if body.get("frontend", caller.frontend) != caller.frontend:
+    if body.get("frontend") not in (None, caller.frontend):
         problems.append(Problem("frontend", f"this key is for the frontend {caller.frontend!r}; it may be left out"))
     if key is not None:
-        if body.get("idempotency_key", key) != key:
+        if body.get("idempotency_key") not in (None, key):
             problems.append(Problem("idempotency_key", "is not the one in the header Idempotency-Key"))
         body = body | {"idempotency_key": key}
     try:
