@@ -338,12 +338,12 @@ class _Bucket:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
-    async def take(self, _: str, *, retry: bool = False) -> int:
+    async def take(self, _: str, *, value: float = 0.0, retry: bool = False) -> int:
         await self._gate.turn("token")
         return 0
 
     @asynccontextmanager
-    async def call(self, _: str) -> AsyncIterator[None]:
+    async def call(self, _: str, *, value: float = 0.0) -> AsyncIterator[None]:
         yield
 
     @asynccontextmanager
