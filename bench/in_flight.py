@@ -131,8 +131,10 @@ def main() -> int:
     lines = [
         "## Many runs in flight",
         "",
-        (f"`python -m bench.in_flight --seconds {given.seconds:g}`: one worker process, all runs of one workflow (log-normal, median "
-        f"120 s, sigma 0.8), only followed; load average {load:.1f} when it began."),
+        (
+            f"`python -m bench.in_flight --seconds {given.seconds:g}`: one worker process, all runs of one workflow (log-normal, median "
+            f"120 s, sigma 0.8), only followed; load average {load:.1f} when it began."
+        ),
         "",
         "| in flight | ended jobs | CPU per ended job, ms | memory at most, MB | calls per ended job | mean delay, s |",
         "|---:|---:|---:|---:|---:|---:|",

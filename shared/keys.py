@@ -121,13 +121,18 @@ class Keys:
         return f"{self.prefix}due"
 
     def inflight(self, workflow_id: str) -> str:
-        """zset: `<job id> <run id>` of the workflow's runs, by when each is worth a look (ms)."""
+        """zset: `<job id> <run id>` of the workflow's runs, by when each is worth a look of its own (ms); see `together`."""
         return f"{self.prefix}inflight:{workflow_id}"
 
     @property
     def looking(self) -> str:
         """hash: workflow -> `<until ms> <owner>`, the lease of the worker that is looking."""
         return f"{self.prefix}looking"
+
+    @property
+    def together(self) -> str:
+        """hash: workflow -> `<ms> <ms>`: when all its runs were looked at, and when they all are worth the next look."""
+        return f"{self.prefix}together"
 
     @property
     def strays(self) -> str:

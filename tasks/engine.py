@@ -22,6 +22,7 @@ from shared.errors import Stopping
 from shared.following.due import DueSet
 from shared.following.history import History
 from shared.jobs.lanes import Lanes
+from shared.jobs.record import Followed
 from shared.jobs.store import JobStore
 from shared.limits.bucket import TokenBucket
 from shared.metrics import observe_call
@@ -58,6 +59,8 @@ class Engine:
     schedule: Schedule = field(default_factory=Learned)
     #: Workflow -> when (monotonic seconds) its listing may be asked for again; the API refused it.
     unlistable: dict[str, float] = field(default_factory=dict)
+    #: Workflow -> job id -> (when it was read, what is known of it), of the runs of crowded workflows.
+    followed: dict[str, dict[str, tuple[float, Followed]]] = field(default_factory=dict)
     #: Set when the process was told to stop: whoever waits for a token gives its job back.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

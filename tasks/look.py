@@ -10,12 +10,13 @@ are looked at again. The lease of `shared/following/due.py` bounds how long a lo
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from shared.comfydeploy import ListedRun, Run
 from shared.errors import ConveyorError, GiveUp, RunNotFound, Stopping, TellOperator, TryLater
 from shared.following.due import LEASE_SECONDS, InFlight
-from shared.jobs.record import Job
+from shared.jobs.record import Followed, Job
 from shared.jobs.states import JobState
 from shared.metrics import LOOKS
 from tasks import reading
@@ -23,6 +24,7 @@ from tasks.apply import Applied, apply, end
 from tasks.cancel import cancel_run
 from tasks.engine import Engine
 from tasks.schedule import (
+    CROWD,
     LEAST_SECONDS,
     MOST_SECONDS,
     PRICE_SECONDS,
@@ -57,8 +59,13 @@ CLOCK_SLACK_SECONDS = 60.0
 #: A listing that was refused (a key without the right, a workflow that was deleted) is not asked for again this long.
 UNLISTABLE_SECONDS = 600.0
 
-#: A listing is read on until every run in flight was found, up to so many pages.
+#: A listing is read on until every run in flight was found, up to so many pages, or three times as many rows as runs.
 MOST_PAGES = 5
+#: Rows of a page: more would not be cheaper for each, and this is a part of a worker's memory.
+MOST_ROWS = 2000
+
+#: In a crowd, what is known of a run whose time has not come is not read again this long: what matters makes it due.
+FOLLOWED_SECONDS = 30.0
 
 #: After an answer only an operator can mend (a refused key), looks go on, slowly.
 OPERATOR_SECONDS = 30.0
@@ -83,7 +90,15 @@ async def look(engine: Engine, workflow_id: str) -> None:
         glance.put_off(error)
     finally:
         LOOKS.labels(glance.reason, outcome).inc()
-        await engine.due.settle(workflow_id, glance.next_looks, glance.can_wait, looked_at=glance.began_ms or None)
+        await engine.due.settle(
+            workflow_id,
+            glance.next_looks,
+            glance.can_wait,
+            looked_at=glance.began_ms or None,
+            joined=glance.joined,
+            common=glance.common,
+            all_looked_at=glance.all_looked_at,
+        )
     if glance.ended:
         await engine.dispatch()
 
@@ -99,6 +114,10 @@ class _Look:
         #: member -> seconds; what `settle` is told: of runs looked at, and of those that need not be.
         self.next_looks: dict[str, float] = {}
         self.can_wait: dict[str, float] = {}
+        #: Runs that from now on are due with all others, when that is (seconds), and whether this look answered for all.
+        self.joined: list[str] = []
+        self.common: float | None = None
+        self.all_looked_at = False
         #: Jobs that became final in this look, and those that moved at all.
         self.ended = self.news = 0
         #: Whether the API did not answer a question.
@@ -112,7 +131,12 @@ class _Look:
         self._soon: dict[str, float] = {}
         #: Members that became final.
         self._gone: set[str] = set()
+        #: Job id -> the whole record; in a crowd only of those that are asked about or have news.
         self._jobs: dict[str, Job] = {}
+        #: Job id -> what planning needs, of all of them.
+        self._known: dict[str, Job | Followed] = {}
+        #: When all runs were looked at before this (ms), and whether a listing has answered for all now.
+        self._looked_ms, self._listed = 0, False
         #: Member -> what is believed of its run; when tokens are short, looks go by what they are worth.
         self._pending: dict[str, Pending | None] = {}
         #: Members that ended well by a listing: nobody has their outputs yet.
@@ -122,25 +146,47 @@ class _Look:
         return self.began_ms + round((time.monotonic() - self._began) * 1000)
 
     async def carry_out(self) -> None:
-        self.began_ms, in_flight = await self.engine.due.in_flight(self.workflow_id)
-        self._began = time.monotonic()
-        self._due = [run for run in in_flight if run.look_at <= self.began_ms + TOGETHER_SECONDS * 1000]
-        self._jobs = {job.id: job for job in await self.engine.store.find(run.job_id for run in in_flight)}
+        soon_ms = round(TOGETHER_SECONDS * 1000)
+        flight = await self.engine.due.in_flight(self.workflow_id, crowd=CROWD, soon_ms=soon_ms)
+        self.began_ms, self._began, self._looked_ms = flight.now_ms, time.monotonic(), flight.looked_ms
+        in_flight = flight.runs
+        self._due = [run for run in in_flight if run.look_at <= self.began_ms + soon_ms]
+        await self._learn(in_flight)
         # A record that is gone or cannot be read has been logged; its workflow must not come up at every tick for it.
-        self.can_wait = {run.member: OPERATOR_SECONDS for run in in_flight if run.job_id not in self._jobs}
-        in_flight = [run for run in in_flight if run.job_id in self._jobs]
+        self.can_wait = {run.member: OPERATOR_SECONDS for run in in_flight if run.job_id not in self._known}
+        in_flight = [run for run in in_flight if run.job_id in self._known]
         self.reason = self._reason()
         watched = await self._watch(in_flight)
         self._pending = {run.member: one.pending for run, one in zip(in_flight, watched, strict=True)}
-        singly = self._singly(in_flight, watched)
+        singly = self._singly(in_flight, watched) if flight.whole else self._due
         if singly is None:
             await self._look_at_all(in_flight)
         else:
             await self._read_each(singly)
-        await self._plan([run for run in in_flight if run.member not in self._gone])
+        await self._plan([run for run in in_flight if run.member not in self._gone], whole=flight.whole)
+
+    async def _learn(self, in_flight: list[InFlight]) -> None:
+        """Read what is known of the runs: whole records, or in a crowd as little as planning needs, and that not each time."""
+        if len(in_flight) <= CROWD:
+            await self._load(in_flight)
+            return
+        kept = self.engine.followed.setdefault(self.workflow_id, {})
+        stale, due = time.monotonic() - FOLLOWED_SECONDS, {run.job_id for run in self._due if run.own}
+        old = [run.job_id for run in in_flight if run.job_id in due or kept.get(run.job_id, (0.0, None))[0] < stale]
+        read_at = time.monotonic()
+        fresh = {job_id: (read_at, job) for job_id, job in (await self.engine.store.follow(old)).items()}
+        known = {run.job_id: fresh.get(run.job_id) or kept.get(run.job_id) for run in in_flight}
+        self.engine.followed[self.workflow_id] = {job_id: one for job_id, one in known.items() if one}
+        self._known = {job_id: one[1] for job_id, one in known.items() if one}
+
+    async def _load(self, runs: Iterable[InFlight]) -> None:
+        """Read whole records that are not here yet."""
+        missing = [run.job_id for run in runs if run.job_id not in self._jobs]
+        for job in await self.engine.store.find(missing):
+            self._jobs[job.id] = self._known[job.id] = job
 
     def _reason(self) -> str:
-        due = [self._jobs[run.job_id] for run in self._due if run.job_id in self._jobs]
+        due = [self._known[run.job_id] for run in self._due if run.own and run.job_id in self._known]
         if any(job.cancel_requested_at is not None for job in due):
             return "cancel"
         if any(self._unsettled(job) for job in due):
@@ -154,9 +200,11 @@ class _Look:
         now_ms, hint_rate = self._now_ms(), await self.engine.history.hint_rate()
         watched = []
         for run in runs:
-            job = self._jobs[run.job_id]
+            job = self._known[run.job_id]
             outlook = await self.engine.history.outlook(job.deployment_id)
-            looked_ms = self.began_ms if run.member in self._looked else job.looked_at
+            looked_ms = job.looked_at if run.own else self._looked_ms
+            if run.member in self._looked:
+                looked_ms = self.began_ms
             watched.append(Watched(job, reading.pending_of(job, outlook, now_ms, looked_ms, hint_rate)))
         return watched
 
@@ -165,7 +213,9 @@ class _Look:
         listable = self.workflow_id and time.monotonic() >= self.engine.unlistable.get(self.workflow_id, 0.0)
         if not listable or len(self._due) <= 1 == len(in_flight):
             return self._due
-        wanting = [run for run in self._due if self._wants_a_read(self._jobs[run.job_id])]
+        wanting = [
+            run for run in self._due if run.job_id in self._known and self._wants_a_read(self._known[run.job_id])
+        ]
         pending = [one.pending for one in watched if one.pending is not None]
         if len(pending) < len(in_flight):
             return self._due if len(self._due) == 1 else None
@@ -175,15 +225,15 @@ class _Look:
             return likely + [run for run in wanting if run not in likely]
         return wanting if wanting and waiting(pending) < PRICE_SECONDS / 2 else None
 
-    def _unsettled(self, job: Job) -> bool:
+    def _unsettled(self, job: Job | Followed) -> bool:
         """Whether its run is to be ended: the user asked for it, or its time is up."""
         return job.cancel_requested_at is not None or self.began_ms >= reading.deadline_ms(job)
 
-    def _wants_a_read(self, job: Job) -> bool:
+    def _wants_a_read(self, job: Job | Followed) -> bool:
         return self._wants_progress(job) or self._unsettled(job)
 
-    def _wants_progress(self, job: Job) -> bool:
-        return job.request.progress and job.state is JobState.RUNNING
+    def _wants_progress(self, job: Job | Followed) -> bool:
+        return job.wants_progress and job.state is JobState.RUNNING
 
     async def _look_at_all(self, in_flight: list[InFlight]) -> None:
         """One listing for every run in flight; reads only for what a listing cannot tell."""
@@ -199,10 +249,12 @@ class _Look:
         #: Ended runs first: their users wait for pictures, the others only for a number.
         ended: list[InFlight] = []
         others: list[InFlight] = []
+        news: list[InFlight] = []
+        due = {run.member for run in self._due}
         for run in in_flight:
-            job, row = self._jobs[run.job_id], listed.get(run.run_id)
+            job, row = self._known[run.job_id], listed.get(run.run_id)
             state = reading.state_of(row.status) if row else None
-            wants_progress = job.request.progress and state is JobState.RUNNING
+            wants_progress = job.wants_progress and state is JobState.RUNNING
             if row is not None:
                 self._looked.add(run.member)
                 if state is not JobState.SUCCEEDED:
@@ -211,32 +263,39 @@ class _Look:
                 self._over.add(run.member)
                 ended.append(run)
             elif row is None or wants_progress or self._unsettled(job):
-                if run in self._due:
+                if run.member in due:
                     others.append(run)
-            else:
-                await self._apply(run, job, row)
+            elif state is not None and state is not job.state:
+                news.append(run)
+        await self._load(news)
+        for run in news:
+            if run.job_id in self._jobs:
+                await self._apply(run, self._jobs[run.job_id], listed[run.run_id])
+        self._listed = True
         await self._read_each(ended + others)
 
     async def _list(self, in_flight: list[InFlight]) -> dict[str, ListedRun]:
         """The workflow's runs by id, from the oldest of ours on. One call a page; the newest come first."""
         wanted = {run.run_id for run in in_flight}
-        oldest = min((job.submitting_at or job.created_at for job in self._jobs.values()), default=0)
+        oldest = min((job.submitting_at or job.created_at for job in self._known.values()), default=0)
         since = datetime.fromtimestamp(oldest / 1000 - CLOCK_SLACK_SECONDS, UTC)
-        limit = max(LISTED_AT_LEAST, 2 * len(in_flight))
+        limit = min(MOST_ROWS, max(LISTED_AT_LEAST, 2 * len(in_flight)))
         rows: dict[str, ListedRun] = {}
-        for page in range(MOST_PAGES):
+        for page in range(max(MOST_PAGES, 3 * len(in_flight) // limit)):
             async with self.engine.bucket.call("look", value=sum(map(worth, self._pending.values()))):
                 found = await self.engine.client.runs.list_by_workflow(
                     self.workflow_id, created_after=since, limit=limit, offset=page * limit
                 )
-            rows |= {row.id: row for row in found}
+            rows |= {row.id: row for row in found if row.id in wanted}
             if len(found) < limit or wanted <= rows.keys():
                 break
         return rows
 
     async def _read_each(self, runs: list[InFlight]) -> None:
         most = min(MOST_READS, max(LEAST_READS, round(self.engine.settings.rate_per_second * LOOK_SECONDS / 2)))
-        results = await asyncio.gather(*(self._read(run) for run in runs[:most]), return_exceptions=True)
+        runs = runs[:most]
+        await self._load(runs)
+        results = await asyncio.gather(*(self._read(run) for run in runs), return_exceptions=True)
         for result in results:
             if isinstance(result, ConveyorError):
                 self.put_off(result)
@@ -289,27 +348,42 @@ class _Look:
 
     def _note(self, run: InFlight, applied: Applied) -> None:
         self.news += applied.moved or applied.job.state is not self._jobs[run.job_id].state
-        self._jobs[run.job_id] = applied.job
+        self._jobs[run.job_id] = self._known[run.job_id] = applied.job
+        if followed := self.engine.followed.get(self.workflow_id):
+            followed[run.job_id] = time.monotonic(), Followed.of(applied.job)
         if applied.gone:
             self._gone.add(run.member)
             self.ended += applied.moved
         elif applied.again_seconds is not None:
             self._soon[run.member] = applied.again_seconds
 
-    async def _plan(self, left: list[InFlight]) -> None:
+    async def _plan(self, left: list[InFlight], *, whole: bool) -> None:
         """Set when to look next, at all runs of the workflow together."""
-        call_price = price(self.engine.bucket.pressure_seconds, await self.engine.history.hint_rate())
+        pressure, hint_rate = self.engine.bucket.pressure_seconds, await self.engine.history.hint_rate()
         watched = await self._watch(left)
-        times = self.engine.schedule.next_looks(watched, call_price)
+        times = self.engine.schedule.next_looks(watched, price(pressure, hint_rate, len(left)))
+        now_ms, common = self._now_ms(), MOST_SECONDS
         for run, one, seconds in zip(left, watched, times, strict=True):
-            soon = self._soon.get(run.member, MOST_SECONDS)
-            soon = min(soon, max(LEAST_SECONDS, (reading.deadline_ms(one.job) - self._now_ms()) / 1000))
-            if self._wants_progress(self._jobs[run.job_id]):
-                soon = min(soon, jittered(PROGRESS_SECONDS + self.engine.bucket.pressure_seconds))
+            soon = min(self._soon.get(run.member, MOST_SECONDS), (reading.deadline_ms(one.job) - now_ms) / 1000)
+            if self._wants_progress(one.job):
+                soon = min(soon, jittered(PROGRESS_SECONDS + pressure))
+            if one.pending is not None:
+                common = min(common, seconds)
+            due_in = max(LEAST_SECONDS, min(seconds, soon))
+            has_time = one.pending is None or soon < min(seconds, MOST_SECONDS)
             if run.member in self._looked:
-                self.next_looks.setdefault(run.member, min(seconds, soon))
-            elif one.pending is not None and not self._unsettled(one.job):
-                self.can_wait[run.member] = min(seconds, soon)
+                if has_time or not self._listed:
+                    self.next_looks.setdefault(run.member, due_in)
+                elif run.own and run.member not in self.next_looks:
+                    self.joined.append(run.member)
+            elif self._listed and not run.own:
+                # The listing did not hold it, and it could not be read, yet.
+                self.can_wait[run.member] = 0.0
+            elif (run.own or has_time) and one.pending is not None and not self._unsettled(one.job):
+                self.can_wait[run.member] = due_in
+        self.all_looked_at = self._listed
+        if whole:
+            self.common = common
 
     def put_off(self, error: ConveyorError) -> None:
         """The API did not answer: everything asked about is asked again later."""
@@ -320,5 +394,7 @@ class _Look:
         else:
             pause = (error.retry_after_seconds if isinstance(error, TryLater) else None) or delay(TROUBLE, 1)
         for run in self._due:
-            if run.member not in self._looked:
+            if run.member not in self._looked and run.own:
                 self.next_looks.setdefault(run.member, pause)
+            elif run.member not in self._looked:
+                self.common = pause

@@ -12,7 +12,7 @@ from shared.comfydeploy import ListedRun, Run, RunStatus
 from shared.following import milestones
 from shared.following.history import Outlook
 from shared.jobs.event import JobError, Progress, Result, Timing
-from shared.jobs.record import Job
+from shared.jobs.record import Followed, Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
 from tasks.cost import cost
@@ -60,16 +60,16 @@ class Ending:
     timing: Timing | None = None
 
 
-def deadline_ms(job: Job) -> int:
+def deadline_ms(job: Job | Followed) -> int:
     """When the run has outlived what the user allowed, in ms on Redis's clock."""
-    allowed = job.request.run_timeout_seconds + DEADLINE_MARGIN_SECONDS
+    allowed = job.run_timeout_seconds + DEADLINE_MARGIN_SECONDS
     if job.started_at:
         return job.started_at + round(allowed * 1000)
     return (job.submitted_at or job.created_at) + round((UPSTREAM_QUEUE_SECONDS + allowed) * 1000)
 
 
 def pending_of(
-    job: Job, outlook: Outlook, now_ms: int, looked_ms: int | None, hint_rate: float = 0.0
+    job: Job | Followed, outlook: Outlook, now_ms: int, looked_ms: int | None, hint_rate: float = 0.0
 ) -> Pending | None:
     """The run as the schedule sees it; None when too little is known of its deployment.
 

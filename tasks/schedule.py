@@ -26,7 +26,7 @@ from tenacity.wait import wait_base
 from shared.following.forecast import Forecast
 from shared.following.history import Outlook
 from shared.following.milestones import TOTAL
-from shared.jobs.record import Job
+from shared.jobs.record import Followed, Job
 
 #: Seconds of waiting that one call is worth while tokens are plentiful.
 PRICE_SECONDS = 0.22
@@ -34,6 +34,12 @@ PRICE_SECONDS = 0.22
 SAFETY_SECONDS = 0.6
 #: However reliable hints are, so much of the looks remains as a safety net.
 LEAST_DOUBT = 0.002
+
+#: And so many for each run in flight: a look handles all of them, here and upstream, so crowds are looked at less often.
+ROW_SECONDS = 0.001
+
+#: Of more runs than this, the waiting is judged by a sample, and a listing is always the better question.
+CROWD = 200
 
 #: No two looks at a workflow are closer, and none is further away.
 LEAST_SECONDS = 0.2
@@ -75,7 +81,7 @@ class Pending:
 class Watched:
     """A run in flight and what is believed of it; None when its deployment is not known yet."""
 
-    job: Job
+    job: Job | Followed
     pending: Pending | None
 
 
@@ -102,7 +108,7 @@ class Backoff:
         del job, outlook, call_price
         return self.FIRST_SECONDS
 
-    def next_look(self, job: Job) -> float:
+    def next_look(self, job: Job | Followed) -> float:
         """Longer with each look, up to 5 s."""
         return delay(self.WAIT, job.looks + 1)
 
@@ -129,18 +135,21 @@ class Learned(Backoff):
         return [together if run.pending is not None else self.next_look(run.job) for run in runs]
 
 
-def price(pressure_seconds: float, hint_rate: float) -> float:
-    """What a call is worth now, in seconds of waiting.
+def price(pressure_seconds: float, hint_rate: float, in_flight: int = 1) -> float:
+    """What a look is worth now, in seconds of waiting.
 
     `pressure_seconds` is how long calls wait for a token at the moment: a look makes others wait that long. `hint_rate` is the
     share of ends that hints announce: then looks are the safety net and may be rarer.
     """
-    return (PRICE_SECONDS + SAFETY_SECONDS * hint_rate + pressure_seconds) / max(LEAST_DOUBT, 1.0 - hint_rate)
+    seconds = PRICE_SECONDS + ROW_SECONDS * in_flight + SAFETY_SECONDS * hint_rate + pressure_seconds
+    return seconds / max(LEAST_DOUBT, 1.0 - hint_rate)
 
 
 def waiting(pending: Sequence[Pending], seconds: float = 0.0) -> float:
     """The waiting expected to have been caused since the last looks, `seconds` from now, in seconds."""
-    return sum(run.forecast.waited_by(run.age + seconds, age=run.looked_age) for run in pending)
+    sample = pending[:: len(pending) // CROWD + 1]
+    seen = sum(run.forecast.waited_by(run.age + seconds, age=run.looked_age) for run in sample)
+    return seen * len(pending) / len(sample) if sample else 0.0
 
 
 def worth(run: Pending | None, *, ended: bool = False) -> float:
@@ -177,6 +186,8 @@ def worth_reading(pending: Sequence[Pending]) -> list[int] | None:
     """
     if len(pending) == 1:
         return [0]
+    if len(pending) > CROWD:
+        return None
     likely = [place for place, run in enumerate(pending) if run.chance_ended >= LIKELY]
     wasted = sum(1.0 - pending[place].chance_ended for place in likely)
     missed = sum(run.chance_ended for place, run in enumerate(pending) if place not in likely)

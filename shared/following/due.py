@@ -9,6 +9,8 @@ Read `shared/lua/claim_due.lua` and `shared/lua/settle_look.lua` beside it.
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import cast
 
 from shared.database import Database
 
@@ -24,11 +26,26 @@ class InFlight:
     run_id: str
     #: When it is worth a look, in ms on Redis's clock.
     look_at: int
+    #: Whether that time is its own; else it is the one all runs of the workflow share since they were last looked at.
+    own: bool = True
 
     @property
     def member(self) -> str:
         """How the run is written in the in-flight set."""
         return f"{self.job_id} {self.run_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """Runs of a workflow, at one moment."""
+
+    now_ms: int
+    #: When all of them were last looked at (ms); 0 for never.
+    looked_ms: int
+    #: The run most worth a look first.
+    runs: list[InFlight]
+    #: Whether these are all; else only those whose own time has come, of very many.
+    whole: bool = True
 
 
 class DueSet:
@@ -43,18 +60,33 @@ class DueSet:
         next_ms, *workflows = await self._db.run("claim_due", self._owner, most, round(LEASE_SECONDS * 1000))
         return workflows, None if int(next_ms) < 0 else int(next_ms) / 1000
 
-    async def in_flight(self, workflow_id: str) -> tuple[int, list[InFlight]]:
-        """The time (ms) and all runs of a workflow, the one most worth a look first. One round trip."""
-        pipe = self._db.redis.pipeline(transaction=False)
-        pipe.time()
-        pipe.zrange(self._db.keys.inflight(workflow_id), 0, -1, withscores=True)
+    async def in_flight(self, workflow_id: str, *, crowd: int | None = None, soon_ms: int = 0) -> Flight:
+        """All runs of a workflow. With more than `crowd` of them, only those whose own time comes within `soon_ms`, when
+        these are few and the common time has not come. Two round trips."""
+        keys, redis = self._db.keys, self._db.redis
         with self._db.asking():
-            (seconds, microseconds), members = await pipe.execute()
+            pipe = redis.pipeline(transaction=False)
+            pipe.time()
+            pipe.hget(keys.together, workflow_id)
+            pipe.zcard(keys.inflight(workflow_id))
+            (seconds, microseconds), told, count = await pipe.execute()
+            now_ms = seconds * 1000 + microseconds // 1000
+            looked_ms, common_ms = map(int, (told or "0 0").split())
+            whole, lowest, highest = True, "-inf", "+inf"
+            if crowd is not None and count > crowd and common_ms > now_ms + soon_ms:
+                lowest, highest = f"({looked_ms}", str(now_ms + soon_ms)
+                whole = await redis.zcount(keys.inflight(workflow_id), lowest, highest) > crowd // 10
+                if whole:
+                    lowest, highest = "-inf", "+inf"
+            found = await redis.zrangebyscore(keys.inflight(workflow_id), lowest, highest, withscores=True)
+        members = cast(list[tuple[str, float]], found)
         runs = []
         for member, at in members:
             job_id, _, run_id = member.partition(" ")
-            runs.append(InFlight(job_id, run_id, look_at=int(at)))
-        return seconds * 1000 + microseconds // 1000, runs
+            own = at > looked_ms
+            runs.append(InFlight(job_id, run_id, look_at=int(at) if own else common_ms, own=own))
+        runs.sort(key=attrgetter("look_at"))
+        return Flight(now_ms, looked_ms, runs, whole)
 
     async def settle(
         self,
@@ -63,17 +95,32 @@ class DueSet:
         put_off: dict[str, float] | None = None,
         *,
         looked_at: int | None = None,
+        joined: list[str] | None = None,
+        common: float | None = None,
+        all_looked_at: bool = False,
     ) -> float | None:
-        """End a look: seconds from now until each run looked at is worth the next, by member.
+        """End a look: seconds from now until each run looked at is worth one of its own, by member.
 
-        `put_off` are runs that were not looked at, but can wait; `looked_at` is when the look began (ms). Answers the
-        seconds until the workflow is due again, None when nothing of it is in flight.
+        `put_off` are runs that were not looked at, but can wait; `looked_at` is when the look began (ms). `common` is when
+        (seconds) all runs without a time of their own are worth the next look, to which the `joined` now belong; with
+        `all_looked_at`, the look answered for every one of them. Answers the seconds until the workflow is due again, None
+        when nothing of it is in flight.
         """
         looked, waiting = (
             json.dumps({member: round(seconds * 1000) for member, seconds in runs.items()})
             for runs in (next_looks, put_off or {})
         )
-        reply = await self._db.run("settle_look", workflow_id, self._owner, looked, waiting, looked_at or "")
+        reply = await self._db.run(
+            "settle_look",
+            workflow_id,
+            self._owner,
+            looked,
+            waiting,
+            looked_at or "",
+            json.dumps(joined or []),
+            "" if common is None else round(common * 1000),
+            "1" if all_looked_at else "",
+        )
         due_ms = int(reply)
         return None if due_ms < 0 else due_ms / 1000
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from shared.following.forecast import Forecast
 from shared.following.history import Outlook
-from shared.jobs.record import Job
+from shared.jobs.record import Followed, Job
 from shared.jobs.states import JobState
 
 #: An ETA is the time by which so many of such jobs have ended.
@@ -35,7 +35,7 @@ def tenth(fraction: float) -> str:
     return f"tenth:{int(fraction * 10)}"
 
 
-def passed(job: Job) -> Iterator[tuple[str, int]]:
+def passed(job: Job | Followed) -> Iterator[tuple[str, int]]:
     """The milestones a job's run has passed, the latest first, each with its time in ms on Redis's clock."""
     if job.submitted_at is None:
         return
@@ -48,7 +48,7 @@ def passed(job: Job) -> Iterator[tuple[str, int]]:
     yield TOTAL, job.submitted_at
 
 
-def best(job: Job, outlook: Outlook) -> tuple[Forecast, int] | None:
+def best(job: Job | Followed, outlook: Outlook) -> tuple[Forecast, int] | None:
     """The forecast from the latest milestone enough is known of, and the time (ms) it counts from."""
     for milestone, at in passed(job):
         if forecast := outlook.since(milestone):

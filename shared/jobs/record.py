@@ -1,7 +1,9 @@
 """The job as Redis keeps it: one hash, written only by the scripts in `shared/lua/`."""
 
 import json
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from shared.jobs.callback import CallbackState
@@ -125,3 +127,92 @@ class Job:
             "error": self.error.model_dump() if self.error else None,
             "callback": self.callback.snapshot() if self.callback else None,
         }
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether somebody asked for progress."""
+        return self.request.progress
+
+    @property
+    def run_timeout_seconds(self) -> int:
+        """How long the run may take."""
+        return self.request.run_timeout_seconds
+
+
+#: The fields of the hash that a `Followed` is made of, in its order.
+FOLLOWED_FIELDS = (
+    "id",
+    "state",
+    "request",
+    "deployment_id",
+    "created_at",
+    "submitting_at",
+    "submitted_at",
+    "started_at",
+    "upstream_wait_ms",
+    "looked_at",
+    "looks",
+    "hinted_at",
+    "cancel_requested_at",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What planning looks needs of a job whose run goes on: little, for a worker keeps ten thousand of them.
+
+    Fields are those of `Job`. Milestones that only reads show are left out: whose progress is asked for is read whole.
+    """
+
+    id: str
+    state: JobState
+    deployment_id: str
+    created_at: int
+    submitting_at: int | None
+    submitted_at: int | None
+    started_at: int | None
+    upstream_wait_ms: int | None
+    looked_at: int | None
+    looks: int
+    hinted_at: int | None
+    cancel_requested_at: int | None
+    wants_progress: bool
+    run_timeout_seconds: int
+    seen: dict[str, int]
+
+    @classmethod
+    def from_fields(cls, values: Sequence[str | None]) -> Self | None:
+        """Read the values of `FOLLOWED_FIELDS`; None when there is no such job, or none that can be read."""
+        told = {name: value for name, value in zip(FOLLOWED_FIELDS, values, strict=True) if value}
+        try:
+            asked = json.loads(told["request"])
+            numbers = {name: int(told[name]) for name in FOLLOWED_FIELDS[4:] if name in told}
+            return cls(
+                id=told["id"],
+                state=JobState(told["state"]),
+                deployment_id=sys.intern(told.get("deployment_id", "")),
+                created_at=numbers["created_at"],
+                submitting_at=numbers.get("submitting_at"),
+                submitted_at=numbers.get("submitted_at"),
+                started_at=numbers.get("started_at"),
+                upstream_wait_ms=numbers.get("upstream_wait_ms"),
+                looked_at=numbers.get("looked_at"),
+                looks=numbers.get("looks", 0),
+                hinted_at=numbers.get("hinted_at"),
+                cancel_requested_at=numbers.get("cancel_requested_at"),
+                wants_progress=asked.get("progress", JobRequest.model_fields["progress"].default),
+                run_timeout_seconds=asked.get(
+                    "run_timeout_seconds", JobRequest.model_fields["run_timeout_seconds"].default
+                ),
+                seen=_NOTHING_SEEN,
+            )
+        except (KeyError, ValueError, AttributeError):
+            return None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """The same of a whole record."""
+        return cls(**{field.name: getattr(job, field.name) for field in fields(cls)})
+
+
+_NOTHING_SEEN: dict[str, int] = {}

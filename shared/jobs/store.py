@@ -15,7 +15,7 @@ from shared.database import Database
 from shared.errors import JobNotFound, TooManyJobs
 from shared.identifiers import new_job_id
 from shared.jobs.event import EventType, JobError, Progress, Result, Timing
-from shared.jobs.record import Job
+from shared.jobs.record import FOLLOWED_FIELDS, Followed, Job
 from shared.jobs.request import JobRequest
 from shared.jobs.states import FINAL, JobState, sources
 from shared.metrics import JOBS_ENDED
@@ -27,6 +27,9 @@ IDEMPOTENCY_SECONDS = 24 * 3600
 
 #: No job lasts longer, from the ask to its end: a week in its lane, a day of running, and the worst of upstream.
 LONGEST_LIFE_SECONDS = 9 * 24 * 3600
+
+#: Jobs read in one round trip: so many answers at once are a small part of a worker's memory.
+PAGE = 1000
 
 _EVENT_OF: dict[JobState, EventType] = {
     JobState.SUBMITTED: "job.submitted",
@@ -163,6 +166,19 @@ class JobStore:
         with self._db.asking():
             found = await pipe.execute()
         return [job for fields in found if (job := _readable(fields))]
+
+    async def follow(self, job_ids: Iterable[str]) -> dict[str, Followed]:
+        """What planning looks needs of many jobs, by id; those that are gone are left out. A round trip per thousand."""
+        ids = list(job_ids)
+        found: dict[str, Followed] = {}
+        for start in range(0, len(ids), PAGE):
+            pipe = self._db.redis.pipeline(transaction=False)
+            for job_id in ids[start : start + PAGE]:
+                pipe.hmget(self._db.keys.job(job_id), FOLLOWED_FIELDS)
+            with self._db.asking():
+                rows = await pipe.execute()
+            found |= {job.id: job for row in rows if (job := Followed.from_fields(row))}
+        return found
 
     async def move(
         self,

@@ -38,8 +38,10 @@ if not run then
   return {'noted', state}
 end
 if ARGV[3] ~= '1' then redis.call('HSETNX', job, 'hinted_at', int(now)) end
+local inflight, member = key('inflight', h[2]), id .. ' ' .. run
+local own, looked = tonumber(redis.call('ZSCORE', inflight, member) or nil), together(h[2])
+if own and (own > now or own <= looked) then redis.call('ZADD', inflight, int(now), member) end
 -- A look that is under way may have asked before the news: it must not put the next one off (settle_look.lua).
-if redis.call('HEXISTS', key('looking'), h[2]) == 1 then redis.call('HSET', job, 'hinted', '1') end
-redis.call('ZADD', key('inflight', h[2]), 'XX', 'LT', int(now), id .. ' ' .. run)
-redis.call('ZADD', key('due'), 'LT', int(now), h[2])
+if own and own > looked and redis.call('HEXISTS', key('looking'), h[2]) == 1 then redis.call('HSET', job, 'hinted', '1') end
+reschedule(h[2])
 return {'nudged', state}

@@ -120,14 +120,27 @@ local function release(id, pool, user)
   redis.call('DEL', key('parked', user))
 end
 
+-- One look may be at all runs of a workflow, and one time fits them all; thousands of scores need not be written for that.
+-- A run whose own time is not after that look has the common one. Answers when they were looked at, and when they are next.
+local function together(workflow)
+  local told = redis.call('HGET', key('together'), workflow)
+  if not told then return 0, 0 end
+  local looked, common = string.match(told, '^(%d+) (%d+)$')
+  return tonumber(looked), tonumber(common)
+end
+
 -- Set when a workflow is looked at next from when its runs are worth a look; forget it with its last run.
 local function reschedule(workflow)
-  local first = redis.call('ZRANGE', key('inflight', workflow), 0, 0, 'WITHSCORES')
-  if first[1] then
-    redis.call('ZADD', key('due'), first[2], workflow)
+  local inflight = key('inflight', workflow)
+  local looked, common = together(workflow)
+  local due = tonumber(redis.call('ZRANGEBYSCORE', inflight, '(' .. int(looked), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+  if redis.call('ZCOUNT', inflight, '-inf', int(looked)) > 0 and (not due or common < due) then due = common end
+  if due then
+    redis.call('ZADD', key('due'), int(due), workflow)
   else
     redis.call('ZREM', key('due'), workflow)
     redis.call('HDEL', key('looking'), workflow)
+    redis.call('HDEL', key('together'), workflow)
   end
 end
 

@@ -28,12 +28,23 @@ class Model:
     members: dict[str, str] = field(default_factory=dict)
     #: Workflow -> (owner, until ms). An old lease stays until somebody claims, settles or the last run ends.
     leases: dict[str, tuple[str, int]] = field(default_factory=dict)
+    #: Workflow -> when all its runs were looked at, and when those without a time after that are next.
+    together: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Owner -> the look under way: workflow, when it began, what was in flight, and of that what had a time of its own.
+    looks: dict[str, tuple[str, int, set[str], set[str]]] = field(default_factory=dict)
     #: Jobs with news since somebody began to look: that look must not put the next one off.
     hinted: set[str] = field(default_factory=set)
 
     def due(self, workflow: str) -> int | None:
         """When to look at a workflow next."""
-        return min(self.runs[workflow].values(), default=None)
+        looked, common = self.together.get(workflow, (0, 0))
+        times = {at if at > looked else common for at in self.runs[workflow].values()}
+        return min(times, default=None)
+
+    def forget(self, workflow: str) -> None:
+        """The last run has ended."""
+        self.leases.pop(workflow, None)
+        self.together.pop(workflow, None)
 
     def flying(self) -> list[str]:
         """The workflows with runs."""
@@ -77,17 +88,19 @@ class Looks(RuleBasedStateMachine):
         assert self.on(move(self.db, job_id, "submitted", "succeeded"))[0] == "moved"
         del self.model.runs[workflow][job_id]
         if not self.model.runs[workflow]:
-            self.model.leases.pop(workflow, None)
+            self.model.forget(workflow)
 
     @precondition(lambda self: self.model.flying())
     @rule(n=st.integers(0, 20), cancel=st.booleans())
     def a_hint_arrives(self, n: int, cancel: bool) -> None:
         workflow, job_id = self.pick(n)
         assert self.on(self.db.run("nudge", job_id, "1" if cancel else "0"))[0] == "nudged"
-        runs = self.model.runs[workflow]
-        runs[job_id] = min(runs[job_id], self.on.clock.now_ms)
-        if workflow in self.model.leases:
+        runs, now = self.model.runs[workflow], self.on.clock.now_ms
+        looked, _ = self.model.together.get(workflow, (0, 0))
+        if runs[job_id] > looked and workflow in self.model.leases:
             self.model.hinted.add(job_id)
+        if not looked < runs[job_id] <= now:
+            runs[job_id] = now
 
     @rule(owner=owners, most=st.integers(1, 3))
     def claim(self, owner: str, most: int) -> None:
@@ -121,6 +134,51 @@ class Looks(RuleBasedStateMachine):
         due = model.due(workflow)
         assert seconds == (None if due is None else max(0, due - now) / 1000)
 
+    @rule(owner=owners, workflow=workflows)
+    def begin_to_look(self, owner: str, workflow: str) -> None:
+        flight = self.on(self.by[owner].in_flight(workflow))
+
+        model, (looked, common) = self.model, self.model.together.get(workflow, (0, 0))
+        assert {run.job_id: (run.look_at, run.own) for run in flight.runs} == {
+            job_id: (at, True) if at > looked else (common, False) for job_id, at in model.runs[workflow].items()
+        }
+        own = {run.job_id for run in flight.runs if run.own}
+        model.looks[owner] = workflow, self.on.clock.now_ms, set(model.runs[workflow]), own
+
+    @precondition(lambda self: self.model.looks)
+    @rule(owner=owners, chosen=st.sets(st.integers(0, 3)), delay=delays, common=delays)
+    def settle_all(self, owner: str, chosen: set[int], delay: int, common: int) -> None:
+        """The look was at all of them: some get a time of their own, the others share one."""
+        model, now = self.model, self.on.clock.now_ms
+        if owner not in model.looks:
+            return
+        workflow, began, flying, own = model.looks.pop(owner)
+        picked = {job_id for n, job_id in enumerate(sorted(flying)) if n in chosen}
+        joined = sorted(own - picked)
+
+        self.on(
+            self.by[owner].settle(
+                workflow,
+                {model.members[job_id]: delay / 1000 for job_id in picked},
+                looked_at=began,
+                joined=[model.members[job_id] for job_id in joined],
+                common=common / 1000,
+                all_looked_at=True,
+            )
+        )
+
+        runs = model.runs[workflow]
+        looked = max(model.together.get(workflow, (0, 0))[0], began - 1)
+        for job_id in picked & runs.keys():
+            runs[job_id] = now if job_id in model.hinted else now + delay
+        for job_id in set(joined) & runs.keys():
+            runs[job_id] = now if job_id in model.hinted else looked
+        model.hinted -= flying if not runs else picked | set(joined)
+        if model.leases.get(workflow, ("", 0))[0] == owner:
+            del model.leases[workflow]
+        if runs:
+            model.together[workflow] = looked, now + common
+
     @rule(seconds=st.sampled_from([0.001, 0.4, LEASE_SECONDS - 0.001, LEASE_SECONDS]))
     def time_passes(self, seconds: float) -> None:
         self.on(self.on.clock.advance(seconds))
@@ -133,6 +191,9 @@ class Looks(RuleBasedStateMachine):
         for workflow in WORKFLOWS:
             runs = {model.members[job_id]: at for job_id, at in model.runs[workflow].items()}
             assert sight.sets.get(f"inflight:{workflow}", {}) == runs
+        assert sight.hashes.get("together", {}) == {
+            w: f"{looked} {common}" for w, (looked, common) in model.together.items()
+        }
         assert sight.hashes.get("looking", {}) == {w: f"{until} {owner}" for w, (owner, until) in model.leases.items()}
 
 
@@ -224,7 +285,7 @@ async def test_in_flight_lists_the_run_most_worth_a_look_first(database: Databas
     """A look sees every run of the workflow with its time, in order."""
     late, early = await run_of(database, delay_ms=5_000), await run_of(database, delay_ms=10)
 
-    _, runs = await DueSet(database, "me").in_flight("wf")
+    runs = (await DueSet(database, "me").in_flight("wf")).runs
 
     assert [(run.member, run.look_at) for run in runs] == [(early, clock.now_ms + 10), (late, clock.now_ms + 5_000)]
 
@@ -293,3 +354,40 @@ async def test_a_hint_for_a_job_that_ended_without_a_run_is_a_stray(database: Da
     assert await database.run("nudge", job_id, "0", "late") == ["final", "cancelled"]
 
     assert list((await look_at(database)).sets["strays"]) == [f"{job_id} late"]
+
+
+async def test_a_hint_during_a_look_at_all_is_not_lost(database: Database, clock: Clock) -> None:
+    """News that comes while all runs are looked at makes its run due again at once, whatever time it had before."""
+    alone, shared, late = [await run_of(database) for _ in range(3)]
+    due = DueSet(database, "me")
+    await due.settle("wf", {}, looked_at=clock.now_ms, joined=[shared], common=60.0, all_looked_at=True)
+    await database.redis.zadd(database.keys.inflight("wf"), {alone: clock.now_ms, late: clock.now_ms + 60_000})
+    await clock.advance(1)
+    await due.claim(1)
+    began = clock.now_ms
+    await clock.advance(0.1)
+    for member in (alone, shared, late):
+        await database.run("nudge", member.split(" ", maxsplit=1)[0], "0")
+    await clock.advance(0.1)
+
+    await due.settle("wf", {late: 30.0}, looked_at=began, joined=[alone], common=60.0, all_looked_at=True)
+
+    flight = await due.in_flight("wf")
+    assert {run.member: (run.look_at <= clock.now_ms, run.own) for run in flight.runs} == dict.fromkeys(
+        (alone, shared, late), (True, True)
+    )
+
+
+async def test_of_a_crowd_only_those_whose_time_has_come_are_read(database: Database) -> None:
+    """Twenty runs share a time that has not come; one has news: it alone is answered. When the time comes, all are."""
+    members = [await run_of(database) for _ in range(20)]
+    due = DueSet(database, "me")
+    now = await database.now_ms()
+    await due.settle("wf", {}, looked_at=now, joined=members, common=60.0, all_looked_at=True)
+    await database.run("nudge", members[7].split(" ", maxsplit=1)[0], "0")
+
+    before = await due.in_flight("wf", crowd=10, soon_ms=500)
+    after = await due.in_flight("wf", crowd=10, soon_ms=60_000)
+
+    assert ([run.member for run in before.runs], before.whole) == ([members[7]], False)
+    assert ({run.member for run in after.runs}, after.whole) == (set(members), True)

@@ -115,7 +115,7 @@ async def test_the_next_look_is_set_by_the_schedule(bench: Bench, api: Api) -> N
     bench.engine.schedule = Backoff()
     before = await bench.database.now_ms()
     await bench.look()
-    _, (run,) = await bench.engine.due.in_flight(PORTRAIT_WORKFLOW)
+    (run,) = (await bench.engine.due.in_flight(PORTRAIT_WORKFLOW)).runs
     assert before + 500 <= run.look_at <= await bench.database.now_ms() + 900
     assert (await bench.job(job.id)).looks == 1
     assert await bench.database.redis.zscore(bench.database.keys.due, PORTRAIT_WORKFLOW) == run.look_at
@@ -448,7 +448,8 @@ async def test_a_refused_key_fails_no_job(bench: Bench, api: Api) -> None:
     await revoked.look()
     assert await api.calls() == 1
     assert {(await bench.job(job.id)).state for job in jobs} == {JobState.SUBMITTED}
-    now, runs = await bench.engine.due.in_flight(PORTRAIT_WORKFLOW)
+    flight = await bench.engine.due.in_flight(PORTRAIT_WORKFLOW)
+    now, runs = flight.now_ms, flight.runs
     assert all(run.look_at > now + 10_000 for run in runs)
 
 

@@ -310,6 +310,7 @@ class Bench:
     async def look_at_all(self, workflow_id: str = PORTRAIT_WORKFLOW) -> None:
         """Look again now, whatever was put off."""
         inflight = self.database.keys.inflight(workflow_id)
+        await self.database.redis.hdel(self.database.keys.together, workflow_id)
         for member in await self.database.redis.zrange(inflight, 0, -1):
             await self.database.redis.zadd(inflight, {member: 0})
         await self.look(workflow_id)
@@ -341,7 +342,7 @@ class Bench:
 
     async def in_flight(self, workflow_id: str = PORTRAIT_WORKFLOW) -> set[str]:
         """The jobs of a workflow whose runs are followed."""
-        _, runs = await self.engine.due.in_flight(workflow_id)
+        runs = (await self.engine.due.in_flight(workflow_id)).runs
         return {run.job_id for run in runs}
 
     async def closed_for(self) -> float:

@@ -101,8 +101,9 @@ def test_more_runs_are_looked_at_more_often_and_cheaper_each() -> None:
 
 
 def test_a_scarce_call_and_a_reliable_hint_make_looks_rarer() -> None:
-    """The price rises with the wait for tokens and with the share of ends that hints announce."""
-    assert price(0.0, 0.0) == PRICE_SECONDS
+    """The price rises with the wait for tokens, with the share of ends that hints announce and with the crowd in flight."""
+    assert price(0.0, 0.0) == pytest.approx(PRICE_SECONDS, rel=0.01)
+    assert price(0.0, 0.0, in_flight=10_000) > 20 * PRICE_SECONDS
     assert price(2.0, 0.0) > price(0.5, 0.0) > price(0.0, 0.0)
     assert price(0.0, 0.99) > 20 * PRICE_SECONDS
 
