@@ -216,6 +216,22 @@ async def test_a_job_is_cancelled_run_again_and_edited(site: Site, chat: Chat) -
     chat.check()
 
 
+async def test_the_place_in_line_is_told_and_can_be_given_up(site: Site, chat: Chat) -> None:
+    """While all machines are busy the page says how many go first; a cancel then is over at once."""
+    await site.configure(durations={"video": {"median": 600, "sigma": 0}})
+    busy = [await site.enqueue("Image and Video Pack", n=n) for n in range(5)]
+    message = await chat.ask("patience", workflow="Image and Video Pack")
+    await expect(message.locator(".state")).to_contain_text(re.compile(r"^(Next in line|In line, \d+ ahead)"))
+    await chat.keep("in-line")
+    await message.get_by_role("button", name="Cancel").click()
+    await chat.has(message, "cancelled")
+    assert await site.runs(await message.get_attribute("data-job")) == []
+    for handle in busy:
+        await handle.cancel()
+    await site.final(busy)
+    chat.check()
+
+
 # -- what is wrong is said where it is wrong --------------------------------------------------------------------------
 
 

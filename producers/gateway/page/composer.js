@@ -75,6 +75,15 @@ export class Composer {
     return deployment_id ? { deployment_id, inputs } : { workflow: name, environment, inputs };
   }
 
+  /** What was chosen beside the prompt and other than the workflow has it: `[title, value]`. */
+  chosen({ inputs = {}, ...asked }) {
+    const known = this.#find(asked)?.inputs ?? [];
+    return Object.entries(inputs).flatMap(([name, value]) => {
+      const input = known.find((one) => one.name === name);
+      return input && input.default === value ? [] : [[input?.title ?? name, value]];
+    });
+  }
+
   #find(asked) {
     const named = this.#workflows.filter((one) => one.name === asked.workflow);
     return (

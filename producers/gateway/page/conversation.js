@@ -61,9 +61,10 @@ export class Conversation {
     return this.#byJob.get(jobId) ?? null;
   }
 
-  /** A message that is about to be sent under this key. */
-  sending(key, asked, createdAt = new Date()) {
-    const entry = Object.assign(new Entry(), { key, asked, createdAt });
+  /** A message that is about to be sent under this key: the newest, whatever this machine's clock says. */
+  sending(key, asked, at = Date.now()) {
+    const newest = this.entries.at(-1)?.createdAt.getTime() ?? 0;
+    const entry = Object.assign(new Entry(), { key, asked, createdAt: new Date(Math.max(at, newest)) });
     this.#byKey.set(key, entry);
     this.#add(entry);
     return entry;

@@ -3,12 +3,14 @@
 // Not EventSource: that one cannot send an API key, and does not say when it has gone silent. After a lost connection the
 // stream goes on behind the last event that was heard (`Last-Event-ID`), so none is missing.
 
-import { backoff, pause } from "./waiting.js";
+import { backoff, inSight, outOfSight, pause } from "./waiting.js";
 
 /** The gateway sends a comment every 15 s; three missing ones are a dead connection. */
 const SILENCE_MS = 45_000;
 /** A stream that lived as long as this was a good one. */
 const GOOD_MS = 5_000;
+/** A page out of sight gives its connection back: a browser has six for one server, and people have many tabs. */
+const HIDDEN_MS = 60_000;
 
 /**
  * Follow `path` for ever, from the event `last` on.
@@ -19,7 +21,9 @@ const GOOD_MS = 5_000;
 export async function follow(client, path, last, { hear, live, gap }) {
   let tries = 0;
   for (;;) {
+    await inSight();
     const stop = new AbortController();
+    const away = outOfSight(HIDDEN_MS, () => stop.abort());
     let began = 0;
     try {
       const answer = await client.open(path, { "Last-Event-ID": last }, stop.signal);
@@ -33,6 +37,7 @@ export async function follow(client, path, last, { hear, live, gap }) {
     } catch {
       // Whatever it was, the way on is the same.
     } finally {
+      away.end();
       stop.abort();
     }
     live(false);

@@ -8,7 +8,7 @@ import { isAddress, promptOf, remaining, standing, step, title } from "./words.j
 export class MessageView {
   #drawn = null;
 
-  /** `acts` has `cancel`, `again`, `edit` (each given the entry) and `view`. */
+  /** `acts` has `cancel`, `again`, `edit` (each given the entry), `view` for a picture and `chosen` for what was asked. */
   constructor(entry, acts) {
     this.entry = entry;
     this.acts = acts;
@@ -23,7 +23,7 @@ export class MessageView {
     this.asked = make("div", { className: "asked" });
     this.told = make(
       "div",
-      { className: "told" },
+      { className: "told", tabIndex: -1 },
       make("div", { className: "line" }, this.state, this.left),
       this.bar,
       this.step,
@@ -62,19 +62,20 @@ export class MessageView {
   }
 
   #drawAsked() {
-    const text = JSON.stringify(this.entry.asked);
+    const chosen = this.acts.chosen(this.entry.asked);
+    const text = JSON.stringify([this.entry.asked, chosen]);
     if (text === this.#drawn) return;
     this.#drawn = text;
     const { inputs = {}, workflow, deployment_id: id } = this.entry.asked;
     const prompt = promptOf(inputs);
-    const rest = Object.entries(inputs).filter(([, value]) => value !== prompt && !hasAddress(value) && value !== "");
+    const rest = chosen.filter(([, value]) => value !== prompt && !hasAddress(value) && value !== "");
     const pictures = Object.values(inputs).flat().filter(isAddress);
     const time = make("time", { dateTime: this.entry.createdAt.toISOString(), textContent: clock(this.entry.createdAt) });
     this.asked.replaceChildren(
       make("p", { className: "from" }, make("span", { textContent: workflow ?? id ?? "" }), " · ", time),
       ...(prompt ? [make("p", { className: "prompt", textContent: prompt })] : []),
       ...pictures.map((url) => given(url)),
-      ...(rest.length ? [make("p", { className: "with", textContent: rest.map(([name, value]) => `${name} ${value}`).join(" · ") })] : []),
+      ...(rest.length ? [make("p", { className: "with", textContent: rest.map(([name, value]) => said(name, value)).join(" · ") })] : []),
     );
   }
 
@@ -101,11 +102,16 @@ export class MessageView {
     if (had?.hidden) {
       const next = [this.again, this.edit].find((button) => !button.hidden);
       if (next) next.focus();
-      else this.told.setAttribute("tabindex", "-1"), this.told.focus({ preventScroll: true });
+      else this.told.focus({ preventScroll: true });
     } else if (document.activeElement === this.told && !this.again.hidden) {
       this.again.focus({ preventScroll: true });
     }
   }
+}
+
+function said(name, value) {
+  if (typeof value === "boolean") return value ? name : `no ${name}`;
+  return `${name} ${value}`;
 }
 
 function hasAddress(value) {

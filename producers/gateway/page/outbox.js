@@ -25,8 +25,8 @@ export class Outbox {
   /**
    * Send what is asked: `{workflow, environment, deployment_id, inputs}`.
    *
-   * `button` tells clicks on different buttons apart. Answers `{entry, problem}` when the gateway has taken it (no problem) or refused it, and null for a repeated click, which
-   * does nothing.
+   * `button` tells clicks on different buttons apart. Answers `{entry, problem}`, the problem only when the first try was
+   * refused: later the person is elsewhere, and the message says it. Null for a repeated click, which does nothing.
    */
   async send(asked, button) {
     const text = JSON.stringify([button, asked]);
@@ -45,7 +45,7 @@ export class Outbox {
     for (const name of browser.names(PREFIX)) {
       const { asked, at } = JSON.parse(browser.get(name));
       if (Date.now() - at > OLDEST_MS) browser.forget(name);
-      else this.#deliver(this.#conversation.sending(name.slice(PREFIX.length), asked, new Date(at)));
+      else this.#deliver(this.#conversation.sending(name.slice(PREFIX.length), asked, at));
     }
   }
 
@@ -75,7 +75,7 @@ export class Outbox {
         if (error instanceof Problem && !error.passing) {
           browser.forget(PREFIX + entry.key);
           this.#refuse(entry, error.message);
-          return error;
+          return tries === 0 ? error : null;
         }
         if (entry.final) break;
         entry.trouble = error.message;

@@ -9,6 +9,7 @@
 import { Client, Problem, Unreachable } from "./client.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
+import { make } from "./element.js";
 import { follow } from "./events.js";
 import { Key } from "./key.js";
 import { user } from "./memory.js";
@@ -36,7 +37,13 @@ const watch = new Watch(client, conversation, () => live);
 
 const list = byId("messages");
 const scroll = byId("scroll");
-const acts = { cancel, again, edit: (entry) => composer.edit(entry.asked), view };
+const acts = {
+  cancel,
+  again,
+  edit: (entry) => composer.edit(entry.asked),
+  view,
+  chosen: (asked) => composer.chosen(asked),
+};
 let atEnd = true;
 
 scroll.addEventListener("scroll", () => {
@@ -62,12 +69,20 @@ function changed(entry) {
   const message = views.get(entry);
   const came = message.element.dataset.state !== entry.state;
   message.update();
-  if (came && started) byId("told").textContent = announcement(entry);
+  if (came && started) announce(entry);
   if (entry.unwanted && entry.open) {
     entry.unwanted = false;
     cancel(entry);
   }
   count();
+}
+
+/** For who cannot see it: the moments that matter, each a line of its own. */
+function announce(entry) {
+  if (!entry.final && entry.state !== "running") return;
+  const told = byId("told");
+  told.append(make("p", { textContent: announcement(entry) }));
+  while (told.children.length > 5) told.firstChild.remove();
 }
 
 function removed(entry) {
@@ -183,6 +198,8 @@ async function begin() {
   outbox.resume();
   const [last] = await Promise.all([listing(), catalog()]);
   started = true;
+  // Only now it is known which inputs are as the workflow has them anyway.
+  views.forEach((message) => message.update());
   count();
   toEnd();
   byId("send").focus({ preventScroll: true });
