@@ -10,12 +10,11 @@ are looked at again. The lease of `shared/following/due.py` bounds how long a lo
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from shared.comfydeploy import ListedRun, Run
 from shared.errors import ConveyorError, GiveUp, RunNotFound, Stopping, TellOperator, TryLater
-from shared.following.due import LEASE_SECONDS, InFlight
+from shared.following.due import LEASE_SECONDS, InFlight, Settlement
 from shared.jobs.record import Followed, Job
 from shared.jobs.states import JobState
 from shared.metrics import LOOKS
@@ -23,6 +22,7 @@ from tasks import reading
 from tasks.apply import Applied, apply, end
 from tasks.cancel import cancel_run
 from tasks.engine import Engine
+from tasks.roster import Roster
 from tasks.schedule import (
     CROWD,
     LEAST_SECONDS,
@@ -64,9 +64,6 @@ MOST_PAGES = 5
 #: Rows of a page: more would not be cheaper for each, and this is a part of a worker's memory.
 MOST_ROWS = 2000
 
-#: In a crowd, what is known of a run whose time has not come is not read again this long: what matters makes it due.
-FOLLOWED_SECONDS = 30.0
-
 #: After an answer only an operator can mend (a refused key), looks go on, slowly.
 OPERATOR_SECONDS = 30.0
 
@@ -83,22 +80,14 @@ async def look(engine: Engine, workflow_id: str) -> None:
             await engine.unless_stopping(glance.carry_out())
         outcome = "news" if glance.news else "failed" if glance.failed else "nothing"
     except TimeoutError:
-        log.info("look cut short", extra={"workflow_id": workflow_id, "settled": len(glance.next_looks)})
+        log.info("look cut short", extra={"workflow_id": workflow_id, "settled": len(glance.settlement.own)})
     except Stopping:
         pass  # looks are free to repeat: another worker takes over as soon as the claim is given back
     except ConveyorError as error:
         glance.put_off(error)
     finally:
         LOOKS.labels(glance.reason, outcome).inc()
-        await engine.due.settle(
-            workflow_id,
-            glance.next_looks,
-            glance.can_wait,
-            looked_at=glance.began_ms or None,
-            joined=glance.joined,
-            common=glance.common,
-            all_looked_at=glance.all_looked_at,
-        )
+        await engine.due.settle(workflow_id, glance.settlement)
     if glance.ended:
         await engine.dispatch()
 
@@ -111,13 +100,8 @@ class _Look:
         self.workflow_id = workflow_id
         #: Redis's time when the look began, and ours: what lies between costs no round trip.
         self.began_ms, self._began = 0, time.monotonic()
-        #: member -> seconds; what `settle` is told: of runs looked at, and of those that need not be.
-        self.next_looks: dict[str, float] = {}
-        self.can_wait: dict[str, float] = {}
-        #: Runs that from now on are due with all others, when that is (seconds), and whether this look answered for all.
-        self.joined: list[str] = []
-        self.common: float | None = None
-        self.all_looked_at = False
+        self.settlement = Settlement()
+        self.roster = Roster(engine, workflow_id)
         #: Jobs that became final in this look, and those that moved at all.
         self.ended = self.news = 0
         #: Whether the API did not answer a question.
@@ -131,10 +115,6 @@ class _Look:
         self._soon: dict[str, float] = {}
         #: Members that became final.
         self._gone: set[str] = set()
-        #: Job id -> the whole record; in a crowd only of those that are asked about or have news.
-        self._jobs: dict[str, Job] = {}
-        #: Job id -> what planning needs, of all of them.
-        self._known: dict[str, Job | Followed] = {}
         #: When all runs were looked at before this (ms), and whether a listing has answered for all now.
         self._looked_ms, self._listed = 0, False
         #: Member -> what is believed of its run; when tokens are short, looks go by what they are worth.
@@ -149,12 +129,15 @@ class _Look:
         soon_ms = round(TOGETHER_SECONDS * 1000)
         flight = await self.engine.due.in_flight(self.workflow_id, crowd=CROWD, soon_ms=soon_ms)
         self.began_ms, self._began, self._looked_ms = flight.now_ms, time.monotonic(), flight.looked_ms
+        self.settlement.began_ms = flight.now_ms
         in_flight = flight.runs
         self._due = [run for run in in_flight if run.look_at <= self.began_ms + soon_ms]
-        await self._learn(in_flight)
+        await self.roster.read(flight, self._due)
         # A record that is gone or cannot be read has been logged; its workflow must not come up at every tick for it.
-        self.can_wait = {run.member: OPERATOR_SECONDS for run in in_flight if run.job_id not in self._known}
-        in_flight = [run for run in in_flight if run.job_id in self._known]
+        self.settlement.put_off = {
+            run.member: OPERATOR_SECONDS for run in in_flight if run.job_id not in self.roster.known
+        }
+        in_flight = [run for run in in_flight if run.job_id in self.roster.known]
         self.reason = self._reason()
         watched = await self._watch(in_flight)
         self._pending = {run.member: one.pending for run, one in zip(in_flight, watched, strict=True)}
@@ -165,28 +148,8 @@ class _Look:
             await self._read_each(singly)
         await self._plan([run for run in in_flight if run.member not in self._gone], whole=flight.whole)
 
-    async def _learn(self, in_flight: list[InFlight]) -> None:
-        """Read what is known of the runs: whole records, or in a crowd as little as planning needs, and that not each time."""
-        if len(in_flight) <= CROWD:
-            await self._load(in_flight)
-            return
-        kept = self.engine.followed.setdefault(self.workflow_id, {})
-        stale, due = time.monotonic() - FOLLOWED_SECONDS, {run.job_id for run in self._due if run.own}
-        old = [run.job_id for run in in_flight if run.job_id in due or kept.get(run.job_id, (0.0, None))[0] < stale]
-        read_at = time.monotonic()
-        fresh = {job_id: (read_at, job) for job_id, job in (await self.engine.store.follow(old)).items()}
-        known = {run.job_id: fresh.get(run.job_id) or kept.get(run.job_id) for run in in_flight}
-        self.engine.followed[self.workflow_id] = {job_id: one for job_id, one in known.items() if one}
-        self._known = {job_id: one[1] for job_id, one in known.items() if one}
-
-    async def _load(self, runs: Iterable[InFlight]) -> None:
-        """Read whole records that are not here yet."""
-        missing = [run.job_id for run in runs if run.job_id not in self._jobs]
-        for job in await self.engine.store.find(missing):
-            self._jobs[job.id] = self._known[job.id] = job
-
     def _reason(self) -> str:
-        due = [self._known[run.job_id] for run in self._due if run.own and run.job_id in self._known]
+        due = [self.roster.known[run.job_id] for run in self._due if run.own and run.job_id in self.roster.known]
         if any(job.cancel_requested_at is not None for job in due):
             return "cancel"
         if any(self._unsettled(job) for job in due):
@@ -200,7 +163,7 @@ class _Look:
         now_ms, hint_rate = self._now_ms(), await self.engine.history.hint_rate()
         watched = []
         for run in runs:
-            job = self._known[run.job_id]
+            job = self.roster.known[run.job_id]
             outlook = await self.engine.history.outlook(job.deployment_id)
             looked_ms = job.looked_at if run.own else self._looked_ms
             if run.member in self._looked:
@@ -214,7 +177,9 @@ class _Look:
         if not listable or len(self._due) <= 1 == len(in_flight):
             return self._due
         wanting = [
-            run for run in self._due if run.job_id in self._known and self._wants_a_read(self._known[run.job_id])
+            run
+            for run in self._due
+            if run.job_id in self.roster.known and self._wants_a_read(self.roster.known[run.job_id])
         ]
         pending = [one.pending for one in watched if one.pending is not None]
         if len(pending) < len(in_flight):
@@ -252,7 +217,7 @@ class _Look:
         news: list[InFlight] = []
         due = {run.member for run in self._due}
         for run in in_flight:
-            job, row = self._known[run.job_id], listed.get(run.run_id)
+            job, row = self.roster.known[run.job_id], listed.get(run.run_id)
             state = reading.state_of(row.status) if row else None
             wants_progress = job.wants_progress and state is JobState.RUNNING
             if row is not None:
@@ -267,22 +232,23 @@ class _Look:
                     others.append(run)
             elif state is not None and state is not job.state:
                 news.append(run)
-        await self._load(news)
+        await self.roster.load(news)
         for run in news:
-            if run.job_id in self._jobs:
-                await self._apply(run, self._jobs[run.job_id], listed[run.run_id])
+            if run.job_id in self.roster.jobs:
+                await self._apply(run, self.roster.jobs[run.job_id], listed[run.run_id])
         self._listed = True
         await self._read_each(ended + others)
 
     async def _list(self, in_flight: list[InFlight]) -> dict[str, ListedRun]:
         """The workflow's runs by id, from the oldest of ours on. One call a page; the newest come first."""
         wanted = {run.run_id for run in in_flight}
-        oldest = min((job.submitting_at or job.created_at for job in self._known.values()), default=0)
+        oldest = min((job.submitting_at or job.created_at for job in self.roster.known.values()), default=0)
         since = datetime.fromtimestamp(oldest / 1000 - CLOCK_SLACK_SECONDS, UTC)
         limit = min(MOST_ROWS, max(LISTED_AT_LEAST, 2 * len(in_flight)))
+        value = sum(map(worth, self._pending.values()))
         rows: dict[str, ListedRun] = {}
         for page in range(max(MOST_PAGES, 3 * len(in_flight) // limit)):
-            async with self.engine.bucket.call("look", value=sum(map(worth, self._pending.values()))):
+            async with self.engine.bucket.call("look", value=value):
                 found = await self.engine.client.runs.list_by_workflow(
                     self.workflow_id, created_after=since, limit=limit, offset=page * limit
                 )
@@ -294,7 +260,7 @@ class _Look:
     async def _read_each(self, runs: list[InFlight]) -> None:
         most = min(MOST_READS, max(LEAST_READS, round(self.engine.settings.rate_per_second * LOOK_SECONDS / 2)))
         runs = runs[:most]
-        await self._load(runs)
+        await self.roster.load(runs)
         results = await asyncio.gather(*(self._read(run) for run in runs), return_exceptions=True)
         for result in results:
             if isinstance(result, ConveyorError):
@@ -304,7 +270,7 @@ class _Look:
 
     async def _read(self, run: InFlight) -> None:
         """Read one run; before that, end it when the user asked for it or its time is up."""
-        job = self._jobs.get(run.job_id)
+        job = self.roster.jobs.get(run.job_id)
         if job is None:
             return
         now_ms = self._now_ms()
@@ -322,7 +288,7 @@ class _Look:
             if too_late:
                 await self._end(run, job, reading.overdue(job, now_ms))
             else:
-                self.next_looks[run.member] = delay(Backoff.WAIT, job.looks + 1)
+                self.settlement.own[run.member] = delay(Backoff.WAIT, job.looks + 1)
             return
         self._looked.add(run.member)
         if not self.workflow_id and answer.workflow_id:
@@ -331,7 +297,7 @@ class _Look:
         gone = reading.state_of(answer.status) is JobState.CANCELLED and job.cancel_requested_at is None
         if too_late and not answer.is_final and now_ms < reading.deadline_ms(job) + CANCEL_GRACE_SECONDS * 1000:
             # The cancel did not reach it. A job that ended now would leave a run that is paid for and that nobody follows.
-            self.next_looks[run.member] = delay(Backoff.WAIT, job.looks + 1)
+            self.settlement.own[run.member] = delay(Backoff.WAIT, job.looks + 1)
         elif too_late and (not answer.is_final or gone):
             if not gone:
                 log.error("overdue run could not be cancelled", extra={"job_id": job.id, "run_id": run.run_id})
@@ -347,10 +313,8 @@ class _Look:
         self._note(run, await end(self.engine, job, ending))
 
     def _note(self, run: InFlight, applied: Applied) -> None:
-        self.news += applied.moved or applied.job.state is not self._jobs[run.job_id].state
-        self._jobs[run.job_id] = self._known[run.job_id] = applied.job
-        if followed := self.engine.followed.get(self.workflow_id):
-            followed[run.job_id] = time.monotonic(), Followed.of(applied.job)
+        self.news += applied.moved or applied.job.state is not self.roster.jobs[run.job_id].state
+        self.roster.note(applied.job)
         if applied.gone:
             self._gone.add(run.member)
             self.ended += applied.moved
@@ -373,17 +337,17 @@ class _Look:
             has_time = one.pending is None or soon < min(seconds, MOST_SECONDS)
             if run.member in self._looked:
                 if has_time or not self._listed:
-                    self.next_looks.setdefault(run.member, due_in)
-                elif run.own and run.member not in self.next_looks:
-                    self.joined.append(run.member)
+                    self.settlement.own.setdefault(run.member, due_in)
+                elif run.own and run.member not in self.settlement.own:
+                    self.settlement.joined.append(run.member)
             elif self._listed and not run.own:
                 # The listing did not hold it, and it could not be read, yet.
-                self.can_wait[run.member] = 0.0
+                self.settlement.put_off[run.member] = 0.0
             elif (run.own or has_time) and one.pending is not None and not self._unsettled(one.job):
-                self.can_wait[run.member] = due_in
-        self.all_looked_at = self._listed
+                self.settlement.put_off[run.member] = due_in
+        self.settlement.whole = self._listed
         if whole:
-            self.common = common
+            self.settlement.common = common
 
     def put_off(self, error: ConveyorError) -> None:
         """The API did not answer: everything asked about is asked again later."""
@@ -395,6 +359,6 @@ class _Look:
             pause = (error.retry_after_seconds if isinstance(error, TryLater) else None) or delay(TROUBLE, 1)
         for run in self._due:
             if run.member not in self._looked and run.own:
-                self.next_looks.setdefault(run.member, pause)
+                self.settlement.own.setdefault(run.member, pause)
             elif run.member not in self._looked:
-                self.common = pause
+                self.settlement.common = pause

@@ -11,6 +11,7 @@ import logging
 from shared.broker import QUEUE
 from shared.database import REDIS_AWAY
 from shared.errors import JobNotFound, Unavailable
+from shared.following.due import Settlement
 from shared.jobs.event import JobError
 from shared.jobs.states import JobState
 from tasks.adopt import cancel_if_stray
@@ -98,7 +99,7 @@ class Upkeep:
         """A workflow with runs in flight that is missing from the due-set would never be looked at again."""
         async for workflow_id in self._engine.due.forgotten():
             log.warning("workflow was not due", extra={"workflow_id": workflow_id})
-            await self._engine.due.settle(workflow_id, {})
+            await self._engine.due.settle(workflow_id, Settlement())
 
     async def prune(self) -> None:
         """Trim result streams. What a group has not acknowledged is never trimmed, nor what is younger than an hour."""

@@ -8,7 +8,7 @@ Read `shared/lua/claim_due.lua` and `shared/lua/settle_look.lua` beside it.
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import cast
 
@@ -16,6 +16,9 @@ from shared.database import Database
 
 #: A look that takes longer than this, or a worker that was killed, loses its claim (promise 4).
 LEASE_SECONDS = 15.0
+
+#: The part of a crowd that may be due on its own account and is still looked at by itself.
+FEW = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,24 @@ class Flight:
     whole: bool = True
 
 
+@dataclass(slots=True)
+class Settlement:
+    """What a look leaves behind. Runs are named by their members, times are seconds from now."""
+
+    #: Runs that were looked at, by when they are worth the next look of their own.
+    own: dict[str, float] = field(default_factory=dict)
+    #: Runs that were not looked at, but can wait.
+    put_off: dict[str, float] = field(default_factory=dict)
+    #: Runs that were looked at and have the common time from now on.
+    joined: list[str] = field(default_factory=list)
+    #: When all runs without a time of their own are worth the next look; None leaves that as it is.
+    common: float | None = None
+    #: Whether the look answered for all runs but those put off.
+    whole: bool = False
+    #: When the look began, in ms; 0 for now.
+    began_ms: int = 0
+
+
 class DueSet:
     """The workflows with runs in flight, by when to look next."""
 
@@ -75,7 +96,7 @@ class DueSet:
             whole, lowest, highest = True, "-inf", "+inf"
             if crowd is not None and count > crowd and common_ms > now_ms + soon_ms:
                 lowest, highest = f"({looked_ms}", str(now_ms + soon_ms)
-                whole = await redis.zcount(keys.inflight(workflow_id), lowest, highest) > crowd // 10
+                whole = await redis.zcount(keys.inflight(workflow_id), lowest, highest) > crowd * FEW
                 if whole:
                     lowest, highest = "-inf", "+inf"
             found = await redis.zrangebyscore(keys.inflight(workflow_id), lowest, highest, withscores=True)
@@ -88,38 +109,25 @@ class DueSet:
         runs.sort(key=attrgetter("look_at"))
         return Flight(now_ms, looked_ms, runs, whole)
 
-    async def settle(
-        self,
-        workflow_id: str,
-        next_looks: dict[str, float],
-        put_off: dict[str, float] | None = None,
-        *,
-        looked_at: int | None = None,
-        joined: list[str] | None = None,
-        common: float | None = None,
-        all_looked_at: bool = False,
-    ) -> float | None:
-        """End a look: seconds from now until each run looked at is worth one of its own, by member.
+    async def settle(self, workflow_id: str, settlement: Settlement) -> float | None:
+        """End a look. One round trip.
 
-        `put_off` are runs that were not looked at, but can wait; `looked_at` is when the look began (ms). `common` is when
-        (seconds) all runs without a time of their own are worth the next look, to which the `joined` now belong; with
-        `all_looked_at`, the look answered for every one of them. Answers the seconds until the workflow is due again, None
-        when nothing of it is in flight.
+        Answers the seconds until the workflow is due again, None when nothing of it is in flight.
         """
-        looked, waiting = (
+        own, put_off = (
             json.dumps({member: round(seconds * 1000) for member, seconds in runs.items()})
-            for runs in (next_looks, put_off or {})
+            for runs in (settlement.own, settlement.put_off)
         )
         reply = await self._db.run(
             "settle_look",
             workflow_id,
             self._owner,
-            looked,
-            waiting,
-            looked_at or "",
-            json.dumps(joined or []),
-            "" if common is None else round(common * 1000),
-            "1" if all_looked_at else "",
+            own,
+            put_off,
+            settlement.began_ms or "",
+            json.dumps(settlement.joined),
+            "" if settlement.common is None else round(settlement.common * 1000),
+            "1" if settlement.whole else "",
         )
         due_ms = int(reply)
         return None if due_ms < 0 else due_ms / 1000

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from producers.local.redis_server import RedisServer
 from shared.database import Database
-from shared.following.due import LEASE_SECONDS, DueSet
+from shared.following.due import LEASE_SECONDS, DueSet, Settlement
 from tests.redis.stage import Clock, Theatre, look_at, move, put, submit, take
 
 LEASE_MS = round(LEASE_SECONDS * 1000)
@@ -123,7 +123,9 @@ class Looks(RuleBasedStateMachine):
         gone = {"00000000-0000-7000-8000-000000000000 run-gone": 1.0}
 
         seconds = self.on(
-            self.by[owner].settle(workflow, {model.members[job_id]: delay / 1000 for job_id in looked} | gone)
+            self.by[owner].settle(
+                workflow, Settlement({model.members[job_id]: delay / 1000 for job_id in looked} | gone)
+            )
         )
 
         for job_id in looked:
@@ -159,11 +161,13 @@ class Looks(RuleBasedStateMachine):
         self.on(
             self.by[owner].settle(
                 workflow,
-                {model.members[job_id]: delay / 1000 for job_id in picked},
-                looked_at=began,
-                joined=[model.members[job_id] for job_id in joined],
-                common=common / 1000,
-                all_looked_at=True,
+                Settlement(
+                    own={model.members[job_id]: delay / 1000 for job_id in picked},
+                    joined=[model.members[job_id] for job_id in joined],
+                    common=common / 1000,
+                    whole=True,
+                    began_ms=began,
+                ),
             )
         )
 
@@ -233,10 +237,10 @@ async def test_a_look_that_comes_back_late_does_not_end_another_workers_lease(da
     await clock.advance(LEASE_SECONDS)
     await other.claim(1)
 
-    assert await one.settle("wf", {member: 0.0}) == 0
+    assert await one.settle("wf", Settlement({member: 0.0})) == 0
 
     assert (await one.claim(1))[0] == []
-    assert await other.settle("wf", {}) == 0
+    assert await other.settle("wf", Settlement()) == 0
     assert (await one.claim(1))[0] == ["wf"]
 
 
@@ -259,7 +263,7 @@ async def test_a_run_that_ended_during_the_look_stays_out(database: Database, cl
     await due.claim(1)
     await move(database, member.split(" ", maxsplit=1)[0], "submitted", "succeeded")
 
-    assert await due.settle("wf", {member: 1.0}) is None
+    assert await due.settle("wf", Settlement({member: 1.0})) is None
 
     sight = await look_at(database)
     assert "due" not in sight.sets
@@ -273,7 +277,7 @@ async def test_looks_are_counted_at_the_job(database: Database, clock: Clock) ->
     for _ in range(3):
         await clock.advance(1)
         await due.claim(1)
-        await due.settle("wf", {looked: 1.0})
+        await due.settle("wf", Settlement({looked: 1.0}))
 
     jobs = (await look_at(database)).jobs
 
@@ -298,7 +302,7 @@ async def test_a_workflow_lost_from_the_due_set_is_found(database: Database, clo
     await database.redis.zrem(database.keys.due, "lost")
 
     assert [workflow async for workflow in due.forgotten()] == ["lost"]
-    await due.settle("lost", {})
+    await due.settle("lost", Settlement())
 
     assert [workflow async for workflow in due.forgotten()] == []
     assert (await due.claim(2))[0] == ["known", "lost"]
@@ -360,7 +364,7 @@ async def test_a_hint_during_a_look_at_all_is_not_lost(database: Database, clock
     """News that comes while all runs are looked at makes its run due again at once, whatever time it had before."""
     alone, shared, late = [await run_of(database) for _ in range(3)]
     due = DueSet(database, "me")
-    await due.settle("wf", {}, looked_at=clock.now_ms, joined=[shared], common=60.0, all_looked_at=True)
+    await due.settle("wf", Settlement(joined=[shared], common=60.0, whole=True, began_ms=clock.now_ms))
     await database.redis.zadd(database.keys.inflight("wf"), {alone: clock.now_ms, late: clock.now_ms + 60_000})
     await clock.advance(1)
     await due.claim(1)
@@ -370,7 +374,7 @@ async def test_a_hint_during_a_look_at_all_is_not_lost(database: Database, clock
         await database.run("nudge", member.split(" ", maxsplit=1)[0], "0")
     await clock.advance(0.1)
 
-    await due.settle("wf", {late: 30.0}, looked_at=began, joined=[alone], common=60.0, all_looked_at=True)
+    await due.settle("wf", Settlement({late: 30.0}, joined=[alone], common=60.0, whole=True, began_ms=began))
 
     flight = await due.in_flight("wf")
     assert {run.member: (run.look_at <= clock.now_ms, run.own) for run in flight.runs} == dict.fromkeys(
@@ -383,7 +387,7 @@ async def test_of_a_crowd_only_those_whose_time_has_come_are_read(database: Data
     members = [await run_of(database) for _ in range(20)]
     due = DueSet(database, "me")
     now = await database.now_ms()
-    await due.settle("wf", {}, looked_at=now, joined=members, common=60.0, all_looked_at=True)
+    await due.settle("wf", Settlement(joined=members, common=60.0, whole=True, began_ms=now))
     await database.run("nudge", members[7].split(" ", maxsplit=1)[0], "0")
 
     before = await due.in_flight("wf", crowd=10, soon_ms=500)

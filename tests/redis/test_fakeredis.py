@@ -6,7 +6,7 @@ import fakeredis
 import pytest
 
 from shared.database import Database
-from shared.following.due import DueSet
+from shared.following.due import DueSet, Settlement
 from shared.jobs.event import Event, Output, Progress, Result
 from shared.jobs.lanes import Lanes
 from shared.jobs.states import JobState
@@ -45,7 +45,7 @@ async def test_a_job_goes_from_lane_to_result(either: Database) -> None:
     assert await store.move(job_id, JobState.RUNNING)
     assert await store.progress(job_id, Progress(fraction=0.5))
     assert not await store.progress(job_id, Progress(fraction=0.4))
-    assert 0.9 < (await due.settle("wf", {f"{job_id} r1": 1.0}) or 0) <= 1
+    assert 0.9 < (await due.settle("wf", Settlement({f"{job_id} r1": 1.0})) or 0) <= 1
     assert await store.move(job_id, JobState.SUCCEEDED, result=Result(outputs=[Output(key="9:images:0", kind="image")]))
     assert await store.cancel(job_id) == "final"
     assert await lanes.dispatch() == [behind]
