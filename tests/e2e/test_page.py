@@ -1,5 +1,6 @@
 """The chat page in a real browser, against a real gateway: what a person can do with it, and what happens meanwhile."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Route, async_playwright, expect
 
 from producers.local.processes import Supervised, procfile
 from producers.local.redis_server import free_port
@@ -216,6 +217,25 @@ async def test_a_job_is_cancelled_run_again_and_edited(site: Site, chat: Chat) -
     chat.check()
 
 
+async def test_a_cancel_before_the_answer_holds(site: Site, chat: Chat) -> None:
+    """What was given up while it was being sent is cancelled when it turns out to have arrived."""
+    given_up = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await given_up.wait()
+        await route.continue_()
+
+    await slow(site)
+    await chat.page.route("**/v1/jobs", hold, times=1)
+    message = await chat.ask("second thoughts")
+    await message.get_by_role("button", name="Cancel").click()
+    await expect(message.locator(".state")).to_have_text("Not sent.")
+    given_up.set()
+    await chat.has(message, "cancelled")
+    assert await message.get_attribute("data-job")
+    chat.check()
+
+
 async def test_the_place_in_line_is_told_and_can_be_given_up(site: Site, chat: Chat) -> None:
     """While all machines are busy the page says how many go first; a cancel then is over at once."""
     await site.configure(durations={"video": {"median": 600, "sigma": 0}})
@@ -253,7 +273,7 @@ async def test_a_refused_input_is_told_beside_its_field(chat: Chat) -> None:
     await chat.page.get_by_label("Guidance").fill("7.5")
     await chat.prompt.fill("a lake from above")
     await expect(wrong).to_be_hidden()
-    await chat.send.click()
+    await chat.page.get_by_label("Guidance").press("Enter")
     await chat.shows_picture(chat.message("a lake from above"))
     chat.check(refusals=True)
 

@@ -50,9 +50,8 @@ export class Composer {
       this.#say("There is no workflow that could be run. Deploy one on ComfyUI Deploy, or ask the operators.");
       return;
     }
-    const kept = workflows.find((one) => one.deployment_id === (this.#shown?.deployment_id ?? browser.get("workflow")));
-    if (kept && this.#shown) this.select.value = workflows.indexOf(kept);
-    else this.#choose(kept ?? simplest(workflows));
+    const kept = workflows.find((one) => one.deployment_id === browser.get("workflow"));
+    this.#choose(kept ?? simplest(workflows));
   }
 
   #option(workflow) {
@@ -93,11 +92,11 @@ export class Composer {
     );
   }
 
-  /** To the field one writes into, or the first there is. */
+  /** To the end of what is written, or to the first field there is. */
   focus() {
     const first = this.#fields.find((field) => isPrompt(field.name)) ?? this.#fields[0];
     first?.focus();
-    first?.control.select?.();
+    if (first && isPrompt(first.name)) first.control.setSelectionRange?.(-1, -1);
   }
 
   #choose(workflow, values = {}) {

@@ -89,13 +89,13 @@ export class Conversation {
     this.onChange(entry);
   }
 
-  /** A job as a listing or a status tells it. */
-  see(view) {
+  /** A job as a status tells it, or a listing, which leaves its place in line out. */
+  see(view, { listed = false } = {}) {
     const entry = this.#entry(view.job_id, view.context) ?? this.#arrived(view);
     entry.createdAt = new Date(view.created_at);
     entry.asked = { ...entry.asked, ...asked(view) };
     entry.cancelling = Boolean(view.cancel_requested_at) || entry.cancelling;
-    this.#tell(entry, view, view.queue ?? undefined);
+    this.#tell(entry, view, listed ? entry.queue : view.queue);
   }
 
   /** A fact about a job. False when the job is not known here: ask for it, since an event does not say what was asked. */
@@ -112,7 +112,7 @@ export class Conversation {
     entry.state = told.state;
     entry.trouble = "";
     entry.progress = told.progress ?? entry.progress;
-    if (queue !== undefined || told.state !== "queued") entry.queue = queue ?? null;
+    entry.queue = queue;
     if (told.eta_seconds != null) entry.endsAt = Date.now() + told.eta_seconds * 1000;
     entry.result = told.result ?? entry.result;
     entry.error = told.error ?? entry.error;

@@ -126,7 +126,11 @@ async function cancel(entry) {
       await client.ask("POST", `v1/jobs/${entry.jobId}/cancel`);
       return; // how it ends, its final event says: it may still succeed
     } catch (error) {
-      if (error instanceof Problem && !error.passing) return;
+      if (error instanceof Problem && !error.passing) {
+        entry.cancelling = false;
+        conversation.changed(entry);
+        return;
+      }
       await pause(backoff(tries));
     }
   }
@@ -166,7 +170,7 @@ async function surely(path) {
 
 async function listing(cursor = "") {
   const page = await surely(`v1/jobs?user=${encodeURIComponent(user())}&limit=${PAGE}${cursor && `&cursor=${cursor}`}`);
-  for (const job of page.jobs.reverse()) conversation.see(job);
+  for (const job of page.jobs.reverse()) conversation.see(job, { listed: true });
   earlier = page.next_cursor;
   byId("earlier").hidden = earlier === null;
   return page.last_event_id;

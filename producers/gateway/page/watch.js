@@ -3,7 +3,7 @@
 // Beside a live stream only waiting jobs are asked, since a place in line moves without events, and every open job now and
 // then, since a stream may have lost its end.
 
-import { Problem } from "./client.js";
+import { Problem, Unreachable } from "./client.js";
 import { GONE } from "./conversation.js";
 import { sleep } from "./waiting.js";
 
@@ -43,6 +43,8 @@ export class Watch {
       if (error instanceof Problem && error.status === 404 && entry) {
         entry.state = GONE;
         this.#conversation.changed(entry);
+      } else if (!(error instanceof Problem || error instanceof Unreachable)) {
+        reportError(error);
       }
     }
   }
