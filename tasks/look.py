@@ -50,7 +50,7 @@ LOOK_SECONDS = LEASE_SECONDS * 0.7
 TOGETHER_SECONDS = 0.5
 
 #: Reads of single runs in one look: as many as the budget lets through in half of it. More wait for the next look.
-LEAST_READS, MOST_READS = 20, 200
+LEAST_READS, MOST_READS = 20, 1000
 
 #: What a listing may hold beside our own runs: other people's, and those that ended since the oldest of ours began.
 LISTED_AT_LEAST = 100
@@ -62,7 +62,7 @@ UNLISTABLE_SECONDS = 600.0
 #: A listing is read on until every run in flight was found, up to so many pages, or three times as many rows as runs.
 MOST_PAGES = 5
 #: Rows of a page: more would not be cheaper for each, and this is a part of a worker's memory.
-MOST_ROWS = 2000
+MOST_ROWS = 1000
 
 #: After an answer only an operator can mend (a refused key), looks go on, slowly.
 OPERATOR_SECONDS = 30.0
@@ -232,10 +232,12 @@ class _Look:
                     others.append(run)
             elif state is not None and state is not job.state:
                 news.append(run)
-        await self.roster.load(news)
-        for run in news:
-            if run.job_id in self.roster.jobs:
-                await self._apply(run, self.roster.jobs[run.job_id], listed[run.run_id])
+        for start in range(0, len(news), CROWD):
+            some = news[start : start + CROWD]
+            await self.roster.load(some)
+            for run in some:
+                if run.job_id in self.roster.jobs:
+                    await self._apply(run, self.roster.jobs[run.job_id], listed[run.run_id])
         self._listed = True
         await self._read_each(ended + others)
 

@@ -49,7 +49,11 @@ class Roster:
             self.jobs[job.id] = self.known[job.id] = job
 
     def note(self, job: Job) -> None:
-        """The job has moved."""
-        self.jobs[job.id] = self.known[job.id] = job
-        if kept := self._engine.followed.get(self._workflow_id):
-            kept[job.id] = time.monotonic(), Followed.of(job)
+        """What an answer has made of a job. Of a crowd, its whole record is let go again."""
+        kept = self._engine.followed.get(self._workflow_id)
+        if kept is None:
+            self.jobs[job.id] = self.known[job.id] = job
+            return
+        self.jobs.pop(job.id, None)
+        self.known[job.id] = followed = Followed.of(job)
+        kept[job.id] = time.monotonic(), followed
