@@ -119,6 +119,7 @@ class JobStore:
             "frontend": request.frontend,
             "user": request.lane,
             "pool": target.pool,
+            "wants_progress": "1" if request.progress else "",
             "workflow_id": target.workflow_id,
             "deployment_id": target.deployment_id,
             # What operators read in Flower.
@@ -232,12 +233,12 @@ class JobStore:
         return bool(word == "announced")
 
     async def nudge(
-        self, job_id: str, *, cancel: bool = False, run_id: str = ""
+        self, job_id: str, *, cancel: bool = False, run_id: str = "", goes_on: bool = False
     ) -> Literal["nudged", "noted", "final", "missing"]:
-        """Have the run looked at now; `run_id` is the one a hint named. Answers `nudged`, `noted` (no run yet), `final`
-        or `missing`."""
+        """Have the run looked at now; `run_id` is the one a hint named. Of one that `goes_on`, only when somebody asked for
+        progress and it is not known to have started. Answers `nudged`, `noted` (no look), `final` or `missing`."""
         reply: tuple[Literal["nudged", "noted", "final", "missing"], str]
-        reply = await self._db.run("nudge", job_id, "1" if cancel else "0", run_id)
+        reply = await self._db.run("nudge", job_id, "1" if cancel else "0", run_id, "1" if goes_on else "")
         return reply[0]
 
     async def cancel(self, job_id: str) -> str:

@@ -4,8 +4,10 @@
 -- ARGV[2]  job id
 -- ARGV[3]  cancel             "1" also notes that cancellation was asked for
 -- ARGV[4]  run id             the run a hint named, "" when it named none
+-- ARGV[5]  goes on            "1" when the hint says the run goes on: a reason to look only when somebody asked for progress
+--                             and the run is not known to have started
 --
--- Replies  {"nudged", state} | {"noted", state} (no run yet; the note waits for it) | {"final", state} | {"missing", ""}
+-- Replies  {"nudged", state} | {"noted", state} (no run yet, the note waits for it; or no reason to look) | {"final", state} | {"missing", ""}
 -- Clock    Redis TIME.
 -- Cost     O(log runs). Idempotent: only ever moves a look forward. What a hint says is believed by nobody before a look
 --          has confirmed it: a run it names is looked at first when an unanswered submit is settled, and a run it
@@ -13,7 +15,7 @@
 
 local id, hinted = ARGV[2], ARGV[4] or ''
 local job = key('job', id)
-local h = redis.call('HMGET', job, 'state', 'workflow_id', 'run_id')
+local h = redis.call('HMGET', job, 'state', 'workflow_id', 'run_id', 'wants_progress')
 local state, run = h[1], h[3]
 if not state then return {'missing', ''} end
 local now = now_ms()
@@ -37,6 +39,7 @@ if not run then
   end
   return {'noted', state}
 end
+if ARGV[5] == '1' and (h[4] ~= '1' or state ~= 'submitted') then return {'noted', state} end
 if ARGV[3] ~= '1' then redis.call('HSETNX', job, 'hinted_at', int(now)) end
 local inflight, member = key('inflight', h[2]), id .. ' ' .. run
 local own, looked = tonumber(redis.call('ZSCORE', inflight, member) or nil), together(h[2])

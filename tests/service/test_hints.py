@@ -26,7 +26,7 @@ SECRET = "s3cret"
 NOBODYS_RUN = "0f9a6f1c-7a57-4d52-8f0e-2b1c3d4e5f60"
 
 
-def hook(run_id: str | None, status: str = "running", **more: Any) -> bytes:
+def hook(run_id: str | None, status: str = "success", **more: Any) -> bytes:
     """A body as the API sends it."""
     told = {"event_type": "run.updated", "status": status, "run_id": run_id, "progress": 0.4, "outputs": []}
     return json.dumps(told | more).encode()
@@ -136,6 +136,40 @@ async def test_a_repeated_hook_changes_nothing_more(bench: Bench) -> None:
     assert await hint(bench, job.id, hook(job.run_id)) == "nudged"
     assert await everything(bench) == before
     assert await bench.told(job.id) == ["queued", "submitted"]
+
+
+@pytest.mark.parametrize("status", ["queued", "started", "running", "uploading"])
+async def test_news_that_a_run_goes_on_costs_no_call(bench: Bench, status: str) -> None:
+    """The API sends a hook at each status: three of four say nothing anybody waits for, and are only noted."""
+    job = await submitted_and_put_off(bench)
+    before = await everything(bench)
+
+    assert await hint(bench, job.id, hook(job.run_id, status)) == "noted"
+
+    assert await everything(bench) == before
+    assert not await is_due(bench)
+
+
+async def test_a_start_is_news_for_who_asked_for_progress(bench: Bench, api: Api) -> None:
+    """A job with `progress`: the hook of its start has it looked at, so that progress begins; the next one does not."""
+    job = await bench.submit(progress=True)
+    await api.update(job.run_id, status="running", progress=0.1)
+
+    assert await hint(bench, job.id, hook(job.run_id, "started")) == "nudged"
+    await bench.look()
+
+    assert await hint(bench, job.id, hook(job.run_id, "running")) == "noted"
+    assert await bench.told(job.id) == ["queued", "submitted", "running", "progress"]
+
+
+@pytest.mark.parametrize("status", ["success", "failed", "timeout", "cancelled", "processing", None])
+async def test_an_end_and_a_word_nobody_knows_are_looked_at(bench: Bench, status: Any) -> None:
+    """A hook that says the run has ended, or says something strange, is a reason to look."""
+    job = await submitted_and_put_off(bench)
+
+    assert await hint(bench, job.id, hook(job.run_id, status)) == "nudged"
+
+    assert await is_due(bench)
 
 
 async def test_a_late_hook_does_not_wake_an_ended_job(bench: Bench, api: Api) -> None:
