@@ -179,6 +179,10 @@ class Keys:
         """hash: the token bucket of one API key."""
         return f"{self.prefix}budget:{account}"
 
+    def upload(self, account: str, digest: str) -> str:
+        """hash: the address of a file that was uploaded, or who is uploading it; gone before the address is."""
+        return f"{self.prefix}upload:{account}:{digest}"
+
     @property
     def catalog(self) -> str:
         """string: the deployments as last read, JSON."""

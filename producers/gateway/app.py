@@ -27,6 +27,7 @@ from shared.comfydeploy import ComfyDeploy
 from shared.database import Database
 from shared.jobs.store import JobStore
 from shared.limits.bucket import TokenBucket
+from shared.media.uploads import Uploads
 from shared.metrics import observe_call
 from shared.settings import Settings
 
@@ -114,6 +115,11 @@ async def _open(
     producer = await stack.enter_async_context(
         Producer(settings, database, publisher=publisher, catalog=catalog, most_open=settings.user_jobs)
     )
+    uploads = None
+    if api is not None:
+        uploads = await stack.enter_async_context(
+            Uploads(database, bucket, api, settings.account, most_at_once=MOST_UPLOADS)
+        )
     feed = Feed(database, access.frontends)
     return Inside(
         settings=settings,
@@ -125,7 +131,7 @@ async def _open(
         api=api,
         feed=feed,
         teller=Teller(database, feed),
-        uploads=asyncio.Semaphore(MOST_UPLOADS),
+        uploads=uploads,
     )
 
 

@@ -1,6 +1,5 @@
 """What does a gateway process hold? One of each, made at its start and found by every route."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from shared.comfydeploy import ComfyDeploy
 from shared.database import Database
 from shared.jobs.store import JobStore
 from shared.limits.bucket import TokenBucket
+from shared.media.uploads import Uploads
 from shared.settings import Settings
 
 
@@ -31,8 +31,8 @@ class Inside:
     api: ComfyDeploy | None
     feed: Feed
     teller: Teller
-    #: Uploads pass through memory; more than these wait.
-    uploads: asyncio.Semaphore
+    #: None without COMFY_DEPLOY_API_KEY.
+    uploads: Uploads | None
 
 
 def inside(request: Request) -> Inside:

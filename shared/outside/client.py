@@ -48,8 +48,13 @@ def open_client(*, allow_private: bool, seconds: float, most: int = 100) -> http
     `seconds` is the timeout of each single step, so a call needs a deadline of its own: a peer may send a byte now and
     then. Refused addresses raise an httpx error with `Refused` among its causes; ask `why`.
     """
-    transport = AiohttpTransport(client=lambda: _open_session(allow_private=allow_private, most=most))
+    transport = open_transport(allow_private=allow_private, most=most)
     return httpx.AsyncClient(transport=transport, timeout=seconds, follow_redirects=False, trust_env=False)
+
+
+def open_transport(*, allow_private: bool, most: int = 100) -> httpx.AsyncBaseTransport:
+    """The same without the client around it, which logs every address it calls: for addresses that hold a secret."""
+    return AiohttpTransport(client=lambda: _open_session(allow_private=allow_private, most=most))
 
 
 def _open_session(*, allow_private: bool, most: int) -> aiohttp.ClientSession:

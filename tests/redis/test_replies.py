@@ -649,6 +649,62 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return (late, state), ("decided", ["delivered", ""])
 
 
+FILE = ("acc", "digest")
+
+
+@reply("begin_upload", "yours")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first = await db.run("begin_upload", *FILE, "me", 1000)
+    return [first, await db.run("begin_upload", *FILE, "me", 1000)], [["yours", ""]] * 2
+
+
+@reply("begin_upload", "busy")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    await db.run("begin_upload", *FILE, "other", 1000)
+    await clock.advance(0.4)
+    return await db.run("begin_upload", *FILE, "me", 1000), ["busy", "600"]
+
+
+@reply("begin_upload", "yours when the other's lease is over")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    await db.run("begin_upload", *FILE, "other", 1000)
+    await clock.advance(1)
+    return await db.run("begin_upload", *FILE, "me", 1000), ["yours", ""]
+
+
+@reply("begin_upload", "kept")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    await db.run("begin_upload", *FILE, "other", 1000)
+    await db.run("end_upload", *FILE, "other", "{}", 1000)
+    return await db.run("begin_upload", *FILE, "me", 1000), ["kept", "{}"]
+
+
+@reply("end_upload", "kept")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    await db.run("begin_upload", *FILE, "me", 1000)
+    ended = await db.run("end_upload", *FILE, "me", "{}", 5000)
+    return (ended, 1000 < await db.redis.pttl(db.keys.upload(*FILE)) <= 5000), ("kept", True)
+
+
+@reply("end_upload", "freed")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    await db.run("begin_upload", *FILE, "me", 1000)
+    return (
+        [await db.run("end_upload", *FILE, "me", "", 0), await db.redis.exists(db.keys.upload(*FILE))],
+        ["freed", 0],
+    )
+
+
+@reply("end_upload", "lost")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    await db.run("begin_upload", *FILE, "me", 1000)
+    await clock.advance(1)
+    await db.run("begin_upload", *FILE, "other", 1000)
+    late = await db.run("end_upload", *FILE, "me", "{}", 1000)
+    await db.run("end_upload", *FILE, "other", "{}", 1000)
+    return [late, await db.run("end_upload", *FILE, "me", "", 0)], ["lost", "lost"]
+
+
 @pytest.mark.parametrize(("script", "words"), SCENES, ids=lambda text: text.replace(" ", "-"))
 async def test_replies(database: Database, clock: Clock, script: str, words: str) -> None:
     """A script answers what its header says."""

@@ -54,15 +54,17 @@ async def test_an_old_catalog_says_so(gateway: Gateway) -> None:
 
 
 async def test_a_file_is_passed_on_and_has_an_address(connected: Gateway) -> None:
-    """What comes out of the address is what went in; its name keeps its ending and loses its folders."""
-    content = b"\x89PNG" + bytes(range(256)) * 40
-    answer = await connected.http.post("/v1/files", files={"file": ("../a fox.png", content, "text/html")})
+    """What comes out of the address is what went in; its name loses its folders, and its ending is that of its content."""
+    content = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
+    answer = await connected.http.post("/v1/files", files={"file": ("../a fox.txt", content, "text/html")})
     assert answer.status_code == 201, answer.text
     kept = answer.json()
     assert (kept["filename"], kept["content_type"], kept["size"]) == ("a fox.png", "image/png", len(content))
     async with httpx.AsyncClient() as http:
         read = await http.get(kept["url"])
     assert (read.content, read.headers["content-type"]) == (content, "image/png")
+    again = await connected.http.post("/v1/files", files={"file": ("b.png", content)})
+    assert again.json()["url"] == kept["url"]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,8 @@ async def test_a_file_is_passed_on_and_has_an_address(connected: Gateway) -> Non
         ("a.txt", b"x", 415),
         ("a.svg", b"<svg/>", 415),
         ("png", b"x", 415),
+        ("a.png", b"<html>502 Bad Gateway</html>", 415),
+        ("a.png", b"PK\x03\x04", 415),
         ("a.png", b"", 422),
         ("a.png", b"x" * 2001, 413),
     ],
@@ -85,13 +89,13 @@ async def test_what_is_no_small_picture_is_refused(open_gateway: Open, name: str
 
 async def test_a_form_without_a_file_is_refused(gateway: Gateway) -> None:
     """Another field, two files, no form at all, or a broken one."""
-    assert (await gateway.http.post("/v1/files", files={"other": ("a.png", b"x")})).status_code == 422
+    assert (await gateway.http.post("/v1/files", files={"other": ("a.png", b"\xff\xd8\xff")})).status_code == 422
     assert (await gateway.http.post("/v1/files", data={"file": "x"})).status_code == 415
     two = [("file", ("a.png", b"x")), ("file", ("b.png", b"x"))]
     assert (await gateway.http.post("/v1/files", files=two)).status_code == 400
     broken = {"content-type": "multipart/form-data; boundary=x"}
     assert (await gateway.http.post("/v1/files", content=b"--y", headers=broken)).status_code in (400, 422)
-    assert (await gateway.http.post("/v1/files", files={"file": ("a.png", b"x")})).status_code == 503
+    assert (await gateway.http.post("/v1/files", files={"file": ("a.png", b"\xff\xd8\xff")})).status_code == 503
 
 
 async def test_the_client_says_what_the_api_does_not_take(api: Api) -> None:

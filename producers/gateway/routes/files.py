@@ -1,8 +1,5 @@
 """Files for inputs: through us to ComfyUI Deploy, whose key no client has."""
 
-import asyncio
-import mimetypes
-
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
 
@@ -11,13 +8,13 @@ from producers.gateway.inside import Here
 from producers.gateway.models import FileView
 from producers.gateway.problems import Refused, invalid, responses
 from shared.errors import Unavailable
+from shared.media.kinds import HEAD_BYTES, kind_of_ending, sniff
+from shared.media.names import split, type_of_name
 
 router = APIRouter(prefix="/v1", tags=["files"])
 
 #: What inputs are made of. The API takes more (`application/*`); nobody has asked for it yet.
 _FAMILIES = ("image/", "video/", "audio/")
-#: Seconds an upload waits for its turn and its token.
-_TURN_SECONDS = 20.0
 _LONGEST_NAME = 200
 
 _BODY = {
@@ -46,8 +43,8 @@ _BODY = {
 async def upload(request: Request, _caller: Known, here: Here) -> FileView:
     """One image, video or audio file, in the form field `file`; its `url` goes into `inputs`.
 
-    The type is judged by the ending of the file's name, as ComfyUI Deploy does. The address may expire after an hour: use it
-    at once.
+    What it is is judged by its content, and its name gets the ending that goes with it. The same content has the same
+    address for hours. The address may expire after half an hour: use it at once.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refused(415, "unsupported_media_type", "Send the file as `multipart/form-data`.")
@@ -55,43 +52,42 @@ async def upload(request: Request, _caller: Known, here: Here) -> FileView:
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise invalid(("file", "is missing: a file in the form field `file`"))
-        name, kind = _name_and_kind(file.filename or "")
+        name = _name(file.filename or "")
         if not file.size:
             raise invalid(("file", "is empty"))
         if file.size > here.settings.upload_bytes:
             raise Refused(413, "too_large", f"A file may have {here.settings.upload_bytes:,} bytes.")
-        if here.api is None:
+        _check_kind(name, await file.read(HEAD_BYTES))
+        if here.uploads is None:
             raise Unavailable("Files cannot be taken: COMFY_DEPLOY_API_KEY is not set for the gateway.")
-        try:
-            async with asyncio.timeout(_TURN_SECONDS):
-                await here.uploads.acquire()
-        except TimeoutError:
-            raise Unavailable("Too many uploads at once.") from None
-        try:
-            try:
-                async with asyncio.timeout(_TURN_SECONDS):
-                    # A file is the beginning of a submit.
-                    failures = await here.bucket.take("submit")
-            except TimeoutError:
-                raise Unavailable("No call of the API was free in time.") from None
-            async with here.bucket.learning(failures):
-                kept = await here.api.files.upload(name, await file.read(), kind)
-        finally:
-            here.uploads.release()
-        return FileView(url=kept.url, file_id=kept.file_id, filename=name, content_type=kind, size=file.size)
+        kept = await here.uploads.upload(file.file, name)
+        return FileView(
+            url=kept.url,
+            file_id=kept.file_id,
+            filename=kept.filename,
+            content_type=kept.content_type,
+            size=kept.size,
+        )
 
 
-def _name_and_kind(given: str) -> tuple[str, str]:
-    """The file's name without folders, and its type. Raises `Refused` (415, 422)."""
+def _name(given: str) -> str:
+    """The file's name without folders. Raises `Refused` (422)."""
     name = given.replace("\\", "/").rpartition("/")[2].strip()[-_LONGEST_NAME:]
     if not name or not name.isprintable():
         raise invalid(("file", "has no usable name"))
-    kind = mimetypes.guess_type(name)[0] or ""
-    if not kind.startswith(_FAMILIES) or kind == "image/svg+xml":
-        raise Refused(
-            415,
-            "unsupported_media_type",
-            "Only images, videos and audio are taken, by the ending of the file's name.",
-            problems=[("file", "is no image, video or audio by its name")],
-        )
-    return name, kind
+    return name
+
+
+def _check_kind(name: str, head: bytes) -> None:
+    """Raises `Refused` (415) for what is no image, video or audio by its content and, where that says nothing, its name."""
+    kind = sniff(head)
+    if kind is None and kind_of_ending(split(name)[1]) is not None:
+        reason = "is something else than its name says"
+    else:
+        content_type = kind.content_type if kind else type_of_name(name)
+        if content_type.startswith(_FAMILIES) and content_type != "image/svg+xml":
+            return
+        reason = "is no image, video or audio"
+    raise Refused(
+        415, "unsupported_media_type", "Only images, videos and audio are taken.", problems=[("file", reason)]
+    )
