@@ -22,7 +22,9 @@ from workers.watch import Watch
 
 log = logging.getLogger(__name__)
 
-#: Hints and cancels come from other processes through Redis; this is how soon a sleeping ticker notices.
+#: Hints and cancels come from other processes through Redis; this is how soon a sleeping ticker notices. One round trip.
+NOTICE_SECONDS = 0.04
+#: The same for rows to close and for windows that have room; whoever makes room lets the next job go itself.
 TICK_SECONDS = 0.1
 #: Workflows looked at at once by one process.
 MOST_LOOKS = 64
@@ -44,7 +46,8 @@ class Ticker:
         """Tick until the process stops, then wait for the looks under way."""
         stopping = self._engine.stopping
         chores = [
-            asyncio.create_task(self._every(TICK_SECONDS, self._tick)),
+            asyncio.create_task(self._every(NOTICE_SECONDS, self._tick)),
+            asyncio.create_task(self._every(TICK_SECONDS, self._engine.dispatch)),
             asyncio.create_task(self._every(TICK_SECONDS, self._upkeep.close_rows)),
             asyncio.create_task(self._every(0.2, self._callbacks.deliver_due)),
             asyncio.create_task(self._every(0.5, self._hear_revokes)),
@@ -90,14 +93,13 @@ class Ticker:
                 pass
 
     async def _tick(self) -> None:
-        """Claim due workflows and start their looks; let go out of the lanes what may."""
+        """Claim due workflows and start their looks."""
         while (room := MOST_LOOKS - len(self._looks)) > 0:
             workflows, _ = await self._engine.due.claim(room)
             for workflow_id in workflows:
                 self._start(look(self._engine, workflow_id))
             if len(workflows) < room:
                 break
-        await self._engine.dispatch()
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
