@@ -8,7 +8,7 @@ would still do, in a `finally` or anywhere, reaches anybody.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -386,6 +386,19 @@ class _Soon(Backoff):
         return 0.0
 
 
+class _Untaught(History):
+    """Knows no durations and asks nobody: a call that did not wait for its turn would leave the order to the network."""
+
+    async def outlook(self, deployment_id: str) -> Outlook:
+        return Outlook({})
+
+    async def hint_rate(self) -> float:
+        return 0.0
+
+    async def record(self, deployment_id: str, durations: Mapping[str, float], *, hinted: bool | None = None) -> None:
+        """Nobody learns."""
+
+
 class InTurn(ThreadPoolExecutor):
     """Carries out at once, in the calling thread, what `asyncio.to_thread` is given."""
 
@@ -423,7 +436,7 @@ class Cast:
                 store=JobStore(gated),
                 lanes=Lanes(gated, settings),
                 due=DueSet(gated, owner=name),
-                history=History(database),
+                history=_Untaught(gated),
                 publisher=_Broker(self.messages, self.gate),  # type: ignore[arg-type]
                 rows=_Rows(self.closed),  # type: ignore[arg-type]
                 schedule=_Soon(),
