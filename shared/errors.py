@@ -10,6 +10,8 @@
     │   ├── InvalidInput       refused at the door: every problem at once, by field
     │   ├── WorkflowNotFound   no workflow or deployment of that name or id
     │   ├── RunNotFound        the API does not know the run, or not for this key
+    │   ├── NotFound           the API has no such machine, version, share or file, or not for this key
+    │   ├── InUse              something still needs what was to be deleted
     │   ├── InsufficientCredit the account behind the API key has no credit left
     │   ├── JobNotFound        no job of that id, or no longer kept
     │   └── JobFailed          the job ended in something other than success
@@ -18,7 +20,7 @@
     │   ├── UnsafeRedis        this Redis may throw our data away
     │   ├── Unauthorized       the API refuses the key
     │   └── UnexpectedAnswer   the API answered something its contract does not contain
-    └── Undecided              a submit whose answer was lost: a run may exist, and it is paid for
+    └── Undecided              a submit (or a creation) whose answer was lost: it may exist, and a run is paid for
 
 Signals that are not errors (look again; already final) are return values, not exceptions.
 """
@@ -114,6 +116,14 @@ class RunNotFound(GiveUp):
     code = "upstream_failed"
 
 
+class NotFound(GiveUp):
+    """The API has no such machine, workflow version, share or file, or not for this key."""
+
+
+class InUse(GiveUp):
+    """Something still needs what was to be deleted; the message says what. A person may insist."""
+
+
 class InsufficientCredit(GiveUp):
     """The account behind the API key has no GPU credit left."""
 
@@ -171,6 +181,7 @@ class Undecided(ConveyorError):
     """A submit whose answer was lost: look the run up before anything else, never POST again blindly.
 
     CONTRACT section 4: the row is committed before the answer, there is no idempotency key, and every run is paid for.
+    Creating a workflow, a version or a machine can end like this, too: list them before creating again.
     """
 
     code = "upstream_unavailable"

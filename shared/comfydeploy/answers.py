@@ -1,18 +1,21 @@
 """What does this answer allow us to do next?
 
-One table of the API's refusals and the only place that knows its four body shapes (CONTRACT section 2). Two readings:
+One table of the API's refusals and the only place that knows its four body shapes (CONTRACT section 2). Three readings:
 
 * `refused`: the call may be repeated (reads, cancel). Trouble is `TryLater`.
 * `submit_refused`: the call starts a run that is paid for, and the API commits the run *before* it answers (CONTRACT
   section 4). A refusal counts only when it certainly came before that; everything else is `Undecided`.
+* `creation_refused`: a repeat would make a second thing. As with a submit, an answer that does not say is `Undecided`.
 
-A 500 is often a wrapped 404 here. What a route's 500 means is that route's knowledge, kept beside the route.
+A 500 is often a wrapped 404 here. What a route's 500 means is that route's knowledge, kept beside the route; what several
+routes share is in `wrapped_not_found`.
 No message carries more than 200 characters of what the API said, and none carries the key (`client` cuts it out first).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +25,7 @@ from shared.errors import (
     GiveUp,
     InsufficientCredit,
     InvalidInput,
+    NotFound,
     Problem,
     RateLimited,
     RunNotFound,
@@ -76,6 +80,11 @@ class Answer:
             said = "; ".join(f"{problem.field}: {problem.reason}" for problem in problems(said))
         return str(said).strip()[:QUOTED_CHARACTERS]
 
+    @property
+    def detail(self) -> str:
+        """Give `detail` whole, to look for words in: what a driver said may be longer than what we quote."""
+        return str(mapping(self.body).get("detail") or "")
+
     def __str__(self) -> str:
         reason = self.reason
         return f"{self.route} answered {self.status}" + (f": {reason}" if reason else "")
@@ -94,6 +103,22 @@ class Ask(Protocol):
         content_type: str = "application/json",
         timeout_seconds: float | None = None,
         repeatable: bool = True,
+        most_bytes: int | None = None,
+    ) -> Answer: ...
+
+
+class Send(Protocol):
+    """How bytes reach an address that is not the API's; see `ComfyDeploy._send`, its only implementation."""
+
+    async def __call__(
+        self,
+        route: str,
+        url: str,
+        content: bytes | AsyncIterable[bytes],
+        *,
+        size: int,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
     ) -> Answer: ...
 
 
@@ -126,6 +151,27 @@ def submit_refused(answer: Answer) -> ConveyorError:
     return _refusal(answer, WorkflowNotFound)
 
 
+def creation_refused(answer: Answer, *, not_found: type[GiveUp] = NotFound) -> ConveyorError:
+    """Give the error for any answer to a creation that names nothing new; `not_found` is what it was to be made of."""
+    status = answer.status
+    if status == 429:
+        return RateLimited(str(answer), retry_after_seconds=answer.retry_after_seconds)
+    if error := wrapped_not_found(answer, not_found):
+        return error
+    if answer.ok or status >= 500 or status in _CUT_OFF:
+        return Undecided(str(answer), retry_after_seconds=answer.retry_after_seconds, upstream_status=status)
+    if status == 400:
+        return InvalidInput([Problem("body", answer.reason or "is not taken")], upstream_status=status)
+    return _refusal(answer, not_found)
+
+
+def wrapped_not_found(answer: Answer, not_found: type[GiveUp]) -> GiveUp | None:
+    """Give the error for a 500 that is a 404 in disguise: `404: Workflow not found`, perhaps behind other words."""
+    if answer.status == 500 and ("404: " in answer.detail or "invalid UUID" in answer.detail):
+        return not_found(str(answer), upstream_status=answer.status)
+    return None
+
+
 def unexpected(answer: Answer, lacks: str) -> UnexpectedAnswer:
     """Give the error for an answer that lacks what its route promises."""
     return UnexpectedAnswer(
@@ -140,6 +186,13 @@ def rows(answer: Answer, value: object) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise unexpected(answer, "a list of objects")
     return value
+
+
+def one(answer: Answer, what: str) -> dict[str, Any]:
+    """Give the object an answer is. Raises UnexpectedAnswer, which says that it lacks `what`, when it is none."""
+    if not isinstance(answer.body, dict):
+        raise unexpected(answer, what)
+    return answer.body
 
 
 def required(answer: Answer, row: dict[str, Any], key: str) -> str:
@@ -170,6 +223,17 @@ def _refusal(answer: Answer, not_found: type[GiveUp]) -> ConveyorError:
             return UnexpectedAnswer(f"{message}.", check=_CHECK_URL, upstream_status=status)
         case _:
             return UnexpectedAnswer(f"{message}.", check=_CHECK_CONTRACT, upstream_status=status)
+
+
+def encoded(body: Mapping[str, Any], *, nulls: Collection[str] = ()) -> bytes:
+    """Write the body of a request, without what is None, save `nulls`. Raises InvalidInput for what JSON does not have."""
+    said = {name: value for name, value in body.items() if value is not None or name in nulls}
+    try:
+        return json.dumps(said, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        # The message of a UnicodeEncodeError repeats what was sent.
+        reason = "holds half a character" if isinstance(error, UnicodeEncodeError) else str(error)
+        raise InvalidInput([Problem("body", reason[:QUOTED_CHARACTERS])]) from None
 
 
 # --------------------------------------------------------------------------- 422

@@ -6,7 +6,8 @@
 
 Promises:
 
-* One method call is one HTTP request (`deployments.list` is two), so one token each; nothing is repeated in here, not
+* One method call is one HTTP request (`deployments.list` is two), so one token each (`files.put` goes to the store and
+  needs none); nothing is repeated in here, not
   even a GET whose kept connection died (CONTRACT section 2 would allow it, the budget would not see it). Rate limits
   and retries are the caller's.
 * Every failure is an error of `shared.errors`; the caller never sees httpx. A cancelled `submit` raises CancelledError
@@ -22,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -34,14 +35,18 @@ import httpx
 from pydantic_core import from_json
 
 from shared.comfydeploy.answers import QUOTED_CHARACTERS, Answer, refused, unexpected
+from shared.comfydeploy.assets import Assets
 from shared.comfydeploy.base_url import api_root
 from shared.comfydeploy.deployments import Deployments
 from shared.comfydeploy.files import Files
 from shared.comfydeploy.machines import Machines
+from shared.comfydeploy.prices import Prices
 from shared.comfydeploy.progress_stream import ProgressStreams
 from shared.comfydeploy.runs import Runs
+from shared.comfydeploy.sending import Sending
 from shared.comfydeploy.transport import FAILURES, Transport, named, never_sent
 from shared.comfydeploy.values import retry_after_seconds
+from shared.comfydeploy.versions import Versions
 from shared.comfydeploy.workflows import Workflows
 from shared.errors import InvalidInput, MissingSetting, Problem, Stopping, Unavailable, Undecided
 
@@ -101,9 +106,12 @@ class ComfyDeploy:
         self.runs = Runs(self._request)
         self.deployments = Deployments(self._request)
         self.workflows = Workflows(self._request)
+        self.versions = Versions(self._request)
         self.machines = Machines(self._request)
         self.progress = ProgressStreams(self._stream)
-        self.files = Files(self._request)
+        self.files = Files(self._request, self._send)
+        self.assets = Assets(self._request)
+        self.prices = Prices(self._request)
 
     def __repr__(self) -> str:
         return f"ComfyDeploy({self.base_url!r})"
@@ -130,11 +138,13 @@ class ComfyDeploy:
         content_type: str = "application/json",
         timeout_seconds: float | None = None,
         repeatable: bool = True,
+        most_bytes: int | None = None,
     ) -> Answer:
-        """Make one HTTP request and read its answer, whatever the status. Only this and `_stream` touch httpx.
+        """Make one HTTP request and read its answer, whatever the status. Only this, `_send` and `_stream` touch httpx.
 
         `route` is `METHOD /template/{name}`; `path` fills the template, `params` that are None are left out. No
         answer raises Unavailable, or Undecided when the call is not `repeatable` and the request may have been sent.
+        Of a body longer than `most_bytes` the JSON is read as far as it came.
         """
         method, _, template = route.partition(" ")
         url = self.base_url + template.format_map({name: _segment(name, value) for name, value in (path or {}).items()})
@@ -145,20 +155,21 @@ class ComfyDeploy:
         started = time.perf_counter()
         try:
             async with asyncio.timeout(total):
-                response = await self._http.request(
+                request = self._http.build_request(
                     method,
                     url,
                     params={name: value for name, value in (params or {}).items() if value is not None},
                     content=content,
                     headers={"content-type": content_type} if content is not None else None,
-                    timeout=httpx.Timeout(
-                        total,
-                        connect=min(total, self.timeouts.connect_seconds),
-                        pool=min(total, self.timeouts.pool_seconds),
-                    ),
+                    timeout=self._timeout(total),
                 )
+                response = await self._http.send(request, stream=True)
+                try:
+                    body, is_whole = await _read(response, most_bytes)
+                finally:
+                    await response.aclose()
             status = response.status_code
-            return self._answer(route, response)
+            return self._answer(route, response, body, is_whole=is_whole)
         except FAILURES as error:
             # `from None`: what hangs below holds the request with its headers, and some tracebacks print locals.
             message = f"{route} got no answer: {self._without_key(_described(error))}"
@@ -167,6 +178,51 @@ class ComfyDeploy:
             raise Undecided(message) from None
         finally:
             self._tell(route, status, time.perf_counter() - started)
+
+    async def _send(
+        self,
+        route: str,
+        url: str,
+        content: bytes | AsyncIterable[bytes],
+        *,
+        size: int,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
+    ) -> Answer:
+        """Put `size` bytes to an address that carries its own permission, without our key; give the answer.
+
+        `route` stands for the address in messages. Raises Unavailable, InvalidInput for a stream of another size, and what
+        the stream raises.
+        """
+        if self._http.is_closed:
+            raise Stopping(f"{route}: the client has been closed")
+        sending = Sending(content, size)
+        status: int | None = None
+        started = time.perf_counter()
+        try:
+            request = self._http.build_request(
+                "PUT",
+                url,
+                content=sending,
+                headers={**headers, "content-length": str(size)},
+                timeout=self._timeout(timeout_seconds),
+            )
+            # Whoever keeps the store is not whom the key is for.
+            del request.headers["authorization"]
+            async with asyncio.timeout(timeout_seconds):
+                response = await self._http.send(request)
+            status = response.status_code
+            return self._answer(route, response, response.content)
+        except FAILURES as error:
+            sending.complain()
+            # The words of the error may hold the address.
+            raise Unavailable(f"{route} got no answer: {type(named(error)).__name__}") from None
+        finally:
+            self._tell(route, status, time.perf_counter() - started)
+
+    def _timeout(self, total: float) -> httpx.Timeout:
+        connect, pool = self.timeouts.connect_seconds, self.timeouts.pool_seconds
+        return httpx.Timeout(total, connect=min(total, connect), pool=min(total, pool))
 
     @asynccontextmanager
     async def _stream(
@@ -205,7 +261,7 @@ class ComfyDeploy:
             finally:
                 self._tell(route, status, time.perf_counter() - started)
             if status != 200 or not is_stream:
-                answer = self._answer(route, response)
+                answer = self._answer(route, response, response.content)
                 raise unexpected(answer, "a stream of events") if answer.ok else refused(answer)
             yield self._chunks(route, response, silence_seconds)
         finally:
@@ -225,13 +281,12 @@ class ComfyDeploy:
                 return
             yield chunk
 
-    def _answer(self, route: str, response: httpx.Response) -> Answer:
+    def _answer(self, route: str, response: httpx.Response, content: bytes, *, is_whole: bool = True) -> Answer:
         headers = response.headers
-        content = response.content
         if response.status_code >= 300 and self._key.encode() in content:
-            content = self._without_key(response.text).encode()
+            content = self._without_key(content.decode(errors="replace")).encode()
         try:
-            body, is_json = from_json(content), True
+            body, is_json = from_json(content, allow_partial=not is_whole), True
         except ValueError:
             body, is_json = content.decode(errors="replace"), False
         wait = retry_after_seconds(headers.get("retry-after"), date=headers.get("date"))
@@ -247,6 +302,18 @@ class ComfyDeploy:
             self._observe(route, status, seconds)
         except Exception:  # noqa: BLE001 - somebody else's code, and a paid run's id must not be lost to it
             _log.exception("the observer of API calls failed")
+
+
+async def _read(response: httpx.Response, most_bytes: int | None) -> tuple[bytes, bool]:
+    """Give the body, or at least the first `most_bytes` of it, and whether it is whole."""
+    if most_bytes is None:
+        return await response.aread(), True
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > most_bytes:
+            return bytes(body), False
+    return bytes(body), True
 
 
 def _checked_key(api_key: str) -> str:

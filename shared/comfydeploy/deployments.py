@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.comfydeploy.answers import Answer, Ask, refused, required, rows, unexpected
-from shared.comfydeploy.values import mapping, number, time_at, whole, word
-from shared.errors import WorkflowNotFound
+from shared.comfydeploy.answers import Answer, Ask, encoded, one, refused, required, rows, wrapped_not_found
+from shared.comfydeploy.values import is_id, mapping, number, time_at, whole, word
+from shared.errors import ConveyorError, InvalidInput, NotFound, Problem, WorkflowNotFound
 
 LIST = "GET /deployments"
+LIST_BY_WORKFLOW = "GET /workflow/{workflow_id}/deployments"
 GET = "GET /deployment/{deployment_id}"
+PUT = "POST /deployment"
+UPDATE = "PATCH /deployment/{deployment_id}"
+DELETE = "DELETE /deployment/{deployment_id}"
+DEACTIVATE = "POST /deployment/{deployment_id}/deactivate"
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -43,7 +48,7 @@ class InputType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """One deployment, without its graphs."""
+    """One deployment, without its graphs. Writes answer without the workflow's name, the version and the inputs."""
 
     id: str
     workflow_id: str | None
@@ -62,6 +67,8 @@ class Deployment:
     run_timeout_seconds: float | None
     #: Has its own image (`is_fluid`).
     is_fluid: bool
+    #: Has an app of its own on the GPU side, which can be deactivated.
+    has_app: bool
     #: None when the version has no API graph; empty when the graph has no input nodes.
     input_types: tuple[InputType, ...] | None
     created_at: datetime | None
@@ -100,12 +107,134 @@ class Deployments:
         """
         answer = await self._ask(GET, path={"deployment_id": deployment_id})
         if not answer.ok:
-            if answer.status == 500 and answer.is_json and answer.reason == "Internal server error":
+            raise _refused(answer)
+        return _deployment(answer, one(answer, "a deployment"))
+
+    async def list_by_workflow(self, workflow_id: str) -> tuple[Deployment, ...]:
+        """List a workflow's deployments, both halves, by environment. One call; a broken enum node elsewhere does no harm.
+
+        A workflow without deployments and an unknown one give the same empty list: the API does not say which it is.
+        Raises WorkflowNotFound for what is no id, Unauthorized, RateLimited, Unavailable, UnexpectedAnswer.
+        """
+        answer = await self._ask(LIST_BY_WORKFLOW, path={"workflow_id": workflow_id})
+        if answer.status == 404 and answer.reason.startswith("Deployments not found"):
+            return ()
+        if not answer.ok:
+            if answer.status == 500 and not is_id(workflow_id):
                 raise WorkflowNotFound(str(answer), upstream_status=answer.status)
             raise refused(answer)
-        if not isinstance(answer.body, dict):
-            raise unexpected(answer, "a deployment")
-        return _deployment(answer, answer.body)
+        return tuple(_deployment(answer, row) for row in rows(answer, answer.body))
+
+    async def put(
+        self,
+        workflow_id: str,
+        workflow_version_id: str,
+        environment: str,
+        *,
+        machine_id: str | None = None,
+        machine_version_id: str | None = None,
+        deployment_id: str | None = None,
+    ) -> Deployment:
+        """Make a deployment, or change the one of this id, or of this workflow and environment. One call; may be repeated.
+
+        The API wants a machine or a version of one, and overwrites the description with the workflow's. Raises
+        InvalidInput, WorkflowNotFound (workflow or version), NotFound (machine), Unauthorized, RateLimited, Unavailable,
+        UnexpectedAnswer. CONTRACT section 15.
+        """
+        if machine_id is None and machine_version_id is None:
+            raise InvalidInput([Problem("machine_id", "is needed, or a machine_version_id")])
+        answer = await self._ask(
+            PUT,
+            content=encoded(
+                {
+                    "workflow_id": workflow_id,
+                    "workflow_version_id": workflow_version_id,
+                    "environment": environment,
+                    "machine_id": machine_id,
+                    "machine_version_id": machine_version_id,
+                    "deployment_id": deployment_id,
+                }
+            ),
+        )
+        if not answer.ok:
+            if answer.status == 500 and "invalid input value for enum" in answer.detail:
+                raise InvalidInput([Problem("environment", "is none the API has")], upstream_status=answer.status)
+            machine = "Machine not found" in answer.detail
+            raise wrapped_not_found(answer, NotFound if machine else WorkflowNotFound) or refused(answer)
+        return _deployment(answer, one(answer, "a deployment"))
+
+    async def update(
+        self,
+        deployment_id: str,
+        *,
+        workflow_version_id: str | None = None,
+        machine_id: str | None = None,
+        machine_version_id: str | None = None,
+        gpu: str | None = None,
+        concurrency_limit: int | None = None,
+        run_timeout_seconds: int | None = None,
+        idle_timeout_seconds: int | None = None,
+        keep_warm: int | None = None,
+    ) -> Deployment:
+        """Change what is given; may make the API deploy anew. One call; may be repeated.
+
+        Raises InvalidInput, WorkflowNotFound, Unauthorized, RateLimited, Unavailable, UnexpectedAnswer.
+        """
+        answer = await self._ask(
+            UPDATE,
+            path={"deployment_id": deployment_id},
+            content=encoded(
+                {
+                    "workflow_version_id": workflow_version_id,
+                    "machine_id": machine_id,
+                    "machine_version_id": machine_version_id,
+                    "gpu": gpu,
+                    "concurrency_limit": concurrency_limit,
+                    "run_timeout": run_timeout_seconds,
+                    "idle_timeout": idle_timeout_seconds,
+                    "keep_warm": keep_warm,
+                }
+            ),
+        )
+        if not answer.ok:
+            raise _refused(answer)
+        return _deployment(answer, one(answer, "a deployment"))
+
+    async def delete(self, deployment_id: str) -> None:
+        """Delete a share. One call. The API deletes `public-share`, `private-share` and `community-share` only.
+
+        Raises NotFound for an unknown deployment and for one that is no share, which the API does not tell apart;
+        Unauthorized, RateLimited, Unavailable, UnexpectedAnswer.
+        """
+        answer = await self._ask(DELETE, path={"deployment_id": deployment_id})
+        if not answer.ok:
+            if _is_unknown(answer):
+                raise NotFound(f"{answer}: unknown, or no share", upstream_status=answer.status)
+            raise refused(answer, not_found=NotFound)
+
+    async def deactivate(self, deployment_id: str) -> Deployment:
+        """Take down the deployment's own app on the GPU side. One call.
+
+        Raises WorkflowNotFound; NotFound when there is no app (see `has_app`), for which the API crashes, so that real
+        trouble may be taken for it; Unauthorized, RateLimited, Unavailable, UnexpectedAnswer.
+        """
+        answer = await self._ask(DEACTIVATE, path={"deployment_id": deployment_id})
+        if not answer.ok:
+            if answer.status == 500 and not answer.is_json:
+                raise NotFound(f"{answer}: it has no app, or the API is in trouble", upstream_status=answer.status)
+            raise _refused(answer)
+        return _deployment(answer, one(answer, "a deployment"))
+
+
+def _is_unknown(answer: Answer) -> bool:
+    """Tell whether this is how these routes say 404; real trouble is plain text."""
+    return answer.status == 500 and answer.is_json and answer.reason == "Internal server error"
+
+
+def _refused(answer: Answer) -> ConveyorError:
+    if _is_unknown(answer):
+        return WorkflowNotFound(str(answer), upstream_status=answer.status)
+    return refused(answer)
 
 
 def _deployment(answer: Answer, row: dict[str, Any]) -> Deployment:
@@ -125,6 +254,7 @@ def _deployment(answer: Answer, row: dict[str, Any]) -> Deployment:
         concurrency_limit=whole(row.get("concurrency_limit")),
         run_timeout_seconds=number(row.get("run_timeout")),
         is_fluid=word(row.get("modal_image_id")) is not None,
+        has_app=word(row.get("modal_app_id")) is not None,
         input_types=_input_types(inputs) if isinstance(inputs, list) else None,
         created_at=time_at(row.get("created_at")),
         updated_at=time_at(row.get("updated_at")),

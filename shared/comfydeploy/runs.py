@@ -17,15 +17,22 @@ from enum import Enum
 from typing import Any
 
 from shared.comfydeploy.answers import Answer, Ask, refused, rows, submit_refused
+from shared.comfydeploy.failure import reason_of
 from shared.comfydeploy.run import ListedRun, Run, RunStatus, read_listed_run, read_run
-from shared.comfydeploy.values import mapping, word
+from shared.comfydeploy.values import is_id, mapping, word
 from shared.errors import InvalidInput, Problem, RunNotFound, WorkflowNotFound
 
 SUBMIT = "POST /run/deployment/queue"
 GET = "GET /run/{run_id}"
 CANCEL = "POST /run/{run_id}/cancel"
+LIST_WHOLE = "GET /workflow/{workflow_id}/runs"
 LIST_BY_WORKFLOW = "GET /v2/workflow/{workflow_id}/runs"
 LIST_BY_DEPLOYMENT = "GET /deployment/{deployment_id}/runs"
+
+#: How many of a workflow's newest runs are searched for the one that failed, and how much of them is read: every row
+#: carries its version's whole graphs.
+REASON_ROWS = 50
+REASON_BYTES = 4 * 1024 * 1024
 
 #: The one text that tells "no such run, or too fresh" from real trouble behind a cancel's 500.
 _NOTHING_TO_CANCEL = "Run not found or has no modal function call ID"
@@ -143,6 +150,26 @@ class Runs:
             raise refused(answer)
         listed = rows(answer, mapping(answer.body).get("data"))
         return [read_listed_run(answer, row, duration_is_run=True) for row in listed]
+
+    async def failure_reason(self, workflow_id: str, run_id: str) -> str | None:
+        """Give why a run failed, in one line; None when the API has no reason, or none within reach. One call.
+
+        The API shows it in the heavy listing only (CONTRACT section 8), so the run is found among the newest `REASON_ROWS` of
+        its workflow, as far as `REASON_BYTES` go. Raises WorkflowNotFound for what is no id, Unauthorized, RateLimited,
+        Unavailable, UnexpectedAnswer.
+        """
+        answer = await self._ask(
+            LIST_WHOLE,
+            path={"workflow_id": workflow_id},
+            params={"with_outputs": "true", "with_inputs": "false", "limit": REASON_ROWS},
+            most_bytes=REASON_BYTES,
+        )
+        if not answer.ok:
+            if answer.status == 500 and not is_id(workflow_id):
+                raise WorkflowNotFound(str(answer), upstream_status=answer.status)
+            raise refused(answer)
+        row = next((row for row in rows(answer, answer.body) if row.get("id") == run_id), {})
+        return reason_of(row.get("outputs"))
 
     async def cancel(self, run_id: str) -> CancelAnswer:
         """Ask for a run to be cancelled. One call; may be repeated.

@@ -13,6 +13,7 @@ import math
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from uuid import UUID
 
 #: No answer may silence us for longer: a proxy with a broken clock would otherwise stop every worker for days.
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
@@ -82,6 +83,15 @@ def flag(value: object) -> bool | None:
 def mapping(value: object) -> dict[str, Any]:
     """Read an object; anything else is an empty one."""
     return value if isinstance(value, dict) else {}
+
+
+def is_id(value: str) -> bool:
+    """Tell whether a text can be an id. Some routes say 500 to one that cannot, where others say 404 (CONTRACT section 2)."""
+    try:
+        UUID(value)
+    except ValueError:
+        return False
+    return True
 
 
 def retry_after_seconds(value: str | None, *, date: str | None = None, now: datetime | None = None) -> float | None:

@@ -20,6 +20,7 @@ from shared.comfydeploy import CancelAnswer, ComfyDeploy, MediaItem, RunStatus
 from shared.errors import (
     GiveUp,
     InvalidInput,
+    NotFound,
     Problem,
     RunNotFound,
     Unauthorized,
@@ -257,8 +258,8 @@ EXPECTED: dict[str, Any] = {
     "machines.list_not_deleted": ids("a1"),
     "machines.list_empty": ids(),
     "machine.get": has(name="SDXL machine", gpu="A10G", concurrency_limit=2, run_timeout_seconds=300, deleted=False),
-    "machine.get_unknown_404": GiveUp,
-    "machine.get_not_uuid_422": GiveUp,
+    "machine.get_unknown_404": NotFound,
+    "machine.get_not_uuid_422": NotFound,
 }
 
 #: What the client cannot or will not send as recorded; only its reading of the answer is checked.
