@@ -39,6 +39,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sit
         async with RedisServer(folder / "redis") as redis:
             patch.setenv("REDIS_URL", redis.url)
             limits = {"CONVEYOR_RATE_PER_SECOND": str(RATE), "CONVEYOR_RATE_BURST": str(BURST)}
+            limits["CONVEYOR_METRICS_PORT"] = str(free_port())
             limits["CONVEYOR_CALLBACK_ALLOW_PRIVATE"] = "1"  # receivers of tests live on loopback
             async with Stack(folder, workers=2, speed=50, settings=limits) as stack:
                 names = {field.alias for field in Settings.model_fields.values()}

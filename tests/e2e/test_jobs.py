@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 from celery.exceptions import TaskRevokedError
 
@@ -165,3 +166,20 @@ async def test_a_worker_that_cannot_work_says_why(site: Site, change: dict[str, 
     assert "many" not in said.decode().replace("how many", "")
     assert "Traceback" not in said.decode()
     assert site.settings.require_api_key() not in said.decode()
+
+
+async def test_a_worker_serves_its_metrics(site: Site) -> None:
+    """On the port it was given: what it asked the API, the tokens for it, and its looks. The second worker, which finds the
+    port taken, works all the same."""
+    await site.final([await site.enqueue(WORKFLOWS[0], n=n) for n in range(6)])
+    async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
+
+        async def served() -> str:
+            text = (await http.get(f"http://127.0.0.1:{site.settings.metrics_port}/metrics")).text
+            return text if all(f"{name}{{" in text for name in wanted) else ""
+
+        wanted = ("conveyor_api_calls_total", "conveyor_tokens_total", "conveyor_looks_total")
+        text = await until(served, what="metrics of calls, tokens and looks")
+
+    assert 'conveyor_api_call_seconds_bucket{le="0.005",route="' in text
+    assert not any(handle in text for handle in ("sim-key", "ada"))
