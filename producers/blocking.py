@@ -10,12 +10,18 @@ May be used from many threads at once. In asyncio code use `Producer`: these cal
 import asyncio
 import threading
 from collections.abc import Coroutine
-from typing import Any, Self, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from producers.handle import Cancelled, Status
 from producers.producer import Producer, Request
 from shared.jobs.event import Event
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from producers.saving import Saved
+    from shared.media.sources import Source
+    from shared.media.uploads import Upload
 
 T = TypeVar("T")
 
@@ -59,6 +65,14 @@ class SyncProducer:
     def wait(self, job_id: str, timeout_seconds: float | None = None) -> Event:
         """The job's final event; raises `TimeoutError`."""
         return self._call(self._producer.wait(job_id, timeout_seconds))
+
+    def upload(self, source: "Source", name: str | None = None) -> "Upload":
+        """Upload a file for an input."""
+        return self._call(self._producer.upload(source, name))
+
+    def fetch(self, job_id: str, folder: str | Path, *, force: bool = False) -> "list[Saved]":
+        """Save the outputs of a job into a folder."""
+        return self._call(self._producer.fetch(job_id, folder, force=force))
 
     def close(self) -> None:
         """Close the producer and stop the thread. Closing twice is fine."""

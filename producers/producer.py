@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from producers.follow import Follower
@@ -32,8 +33,12 @@ from shared.jobs.store import JobStore, Target
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from producers.files import Files, Tell
+    from producers.saving import Saved
     from shared.catalog import Copy
     from shared.comfydeploy import ComfyDeploy
+    from shared.media.sources import Source
+    from shared.media.uploads import Upload
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +88,7 @@ class Producer:
         #: Jobs of one user that have not ended, at once; 0 is no limit.
         self._most_open = most_open
         self._api: ComfyDeploy | None = None
+        self._files: Files | None = None
 
     @classmethod
     def from_env(cls) -> Self:
@@ -177,6 +183,26 @@ class Producer:
             case _:
                 return "requested"
 
+    async def upload(self, source: "Source", name: str | None = None) -> "Upload":
+        """Upload a file for an input: bytes, a `Path`, an open file, or an address as `str`, which we read ourselves.
+
+        The same content is uploaded once; at most one call of the API. Raises `InvalidInput` (no file, or none the API
+        takes), `MissingSetting` without an API key, `Unavailable`; see `shared/media/uploads.py`.
+        """
+        return await self._open_files().upload(source, name)
+
+    async def fetch(
+        self, job_id: str, folder: "str | Path", *, force: bool = False, tell: "Tell | None" = None
+    ) -> "list[Saved]":
+        """Save the outputs of a job into a folder, texts as `.txt`. A repeat writes only what is not there.
+
+        A file of the same name and other content is left alone unless `force`. An address that has expired is renewed,
+        for which an API key is needed. Tries all outputs before it raises: `FileUnusable`, `Unavailable` (also: the job
+        has not ended), `JobFailed`, `JobNotFound`, `MissingSetting`; what was saved stays.
+        """
+        job = await self._store.get(job_id)
+        return await self._open_files().save(job, Path(folder), force=force, tell=tell)
+
     async def wait(self, job_id: str, timeout_seconds: float | None = None) -> Event:
         """The job's final event. Raises `TimeoutError` after `timeout_seconds`, and what `follow` raises.
 
@@ -214,6 +240,13 @@ class Producer:
             )
         return copy
 
+    def _open_files(self) -> "Files":
+        from producers.files import Files  # noqa: PLC0415 - brings the HTTP client
+
+        if self._files is None:
+            self._files = Files(self._settings, self._db)
+        return self._files
+
     def _open_publisher(self) -> Publishes:
         from shared.broker import Publisher, make_app  # noqa: PLC0415 - Celery takes long to load, a status is quick
 
@@ -236,12 +269,15 @@ class Producer:
         """Close what this producer opened. Closing twice is fine; accepted jobs go on."""
         publisher, self._own_publisher = self._own_publisher, None
         api, self._api = self._api, None
+        files, self._files = self._files, None
         if publisher is not None:
             self._publisher = None
             await asyncio.to_thread(publisher.close)
         if api is not None:
             self._catalog = None
             await api.aclose()
+        if files is not None:
+            await files.aclose()
         if self._own_database:
             await self._db.aclose()
 

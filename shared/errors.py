@@ -12,6 +12,7 @@
     │   ├── RunNotFound        the API does not know the run, or not for this key
     │   ├── NotFound           the API has no such machine, version, share or file, or not for this key
     │   ├── InUse              something still needs what was to be deleted
+    │   ├── FileUnusable       a file is not there (any more), too large, or not what it should be
     │   ├── InsufficientCredit the account behind the API key has no credit left
     │   ├── JobNotFound        no job of that id, or no longer kept
     │   └── JobFailed          the job ended in something other than success
@@ -122,6 +123,13 @@ class NotFound(GiveUp):
 
 class InUse(GiveUp):
     """Something still needs what was to be deleted; the message says what. A person may insist."""
+
+
+class FileUnusable(GiveUp):
+    """A file is not there (any more), too large, not what it should be, or may not be written where it was to go."""
+
+    code = "upstream_failed"
+    user_message = "A file could not be read or written."
 
 
 class InsufficientCredit(GiveUp):

@@ -72,6 +72,11 @@ class Settings(BaseModel):
     upload_bytes: int = Field(50_000_000, alias="CONVEYOR_UPLOAD_BYTES", ge=1, le=250_000_000)
     """Size of one file the gateway takes."""
 
+    cache_folder: str = Field("", alias="CONVEYOR_CACHE_FOLDER")
+    """Where files of outputs are kept on disk; empty is `conveyor` in the account's own folder for caches."""
+    cache_bytes: int = Field(2_000_000_000, alias="CONVEYOR_CACHE_BYTES", ge=0)
+    """How much is kept there; what was used longest ago goes first. 0 keeps nothing."""
+
     job_keep_seconds: int = Field(86_400, alias="CONVEYOR_JOB_KEEP_SECONDS", ge=60)
     """How long a job can be asked about after its final state."""
     log_format: Literal["auto", "pretty", "json"] = Field("auto", alias="CONVEYOR_LOG_FORMAT")

@@ -4,6 +4,7 @@ Libraries that take long to load are imported in the command that needs them.
 """
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -127,6 +128,42 @@ def cancel(job_id: Annotated[str, typer.Argument(metavar="JOB_ID")], as_json: As
         return OK
 
     carry_out(work)
+
+
+@app.command()
+def get(
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID")],
+    *,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where to.", show_default="a folder JOB_ID")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files of the same names.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Save a job's outputs: files under safe names, texts as `.txt`. A repeat saves what is missing.
+
+    [dim]$ conveyor get 01a1fb4b-efc2-79a1-94b1-f3ed4809d12e -o pictures[/dim]
+    """
+    from producers.cli.get import get as get_outputs  # noqa: PLC0415
+
+    carry_out(lambda: get_outputs(job_id, output, force=force, wait=wait, as_json=as_json))
+
+
+@app.command()
+def upload(
+    source: Annotated[str, typer.Argument(metavar="FILE_OR_URL")],
+    as_json: AsJson = False,
+) -> None:
+    """Upload a file for an input, and print its address. The same content is uploaded once.
+
+    An address is read from here and never passed on, so it may hold a secret; private addresses are refused.
+
+    [dim]$ conveyor enqueue --workflow upscale --input image="$(conveyor upload fox.png)"[/dim]
+    """
+    from producers.cli.get import upload as upload_file  # noqa: PLC0415
+
+    carry_out(lambda: upload_file(source, as_json=as_json))
 
 
 @app.command()

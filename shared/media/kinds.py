@@ -81,6 +81,9 @@ _BRANDS = {
 #: What a film of QuickTime without a brand begins with.
 _ATOMS = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
 
+#: In the head of a Matroska file: the element "document type", the length of its word in one to eight bytes, the word.
+_WEBM = re.compile(rb"B\x82[\x01-\x88].{0,7}webm", re.DOTALL)
+
 #: A safetensors file begins with the length of its JSON header; more than this no reader takes.
 _MOST_SAFETENSORS_HEADER = 100_000_000
 
@@ -100,7 +103,7 @@ def sniff(head: bytes) -> FileKind | None:
     if head[4:8] in _ATOMS:
         return MOV
     if head[:4] == b"\x1aE\xdf\xa3":
-        return WEBM if b"webm" in head[:64] else MKV
+        return WEBM if _WEBM.search(head, 0, 256) else MKV
     if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":
         return BMP
     if head[8:10] in (b'{"', b"{}") and 2 <= int.from_bytes(head[:8], "little") <= _MOST_SAFETENSORS_HEADER:

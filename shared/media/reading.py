@@ -7,13 +7,14 @@ of ours, and the client that would log it is not used. Redirects are followed a 
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from shared.errors import GiveUp, Unavailable
+from shared.errors import FileUnusable, Unavailable
 from shared.media.kinds import HEAD_BYTES, FileKind, sniff
 from shared.outside import FAILURES, NOT_PUBLIC, open_transport, why
 
@@ -30,14 +31,8 @@ _PASSING = frozenset({408, 425, 429})
 _PIECE_BYTES = 1 << 20
 
 
-class Refused(GiveUp):
-    """The address answered, and not with the file; `status` is its own."""
-
-    code = "invalid_input"
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message, user_message=f"The file could not be read: {message}", upstream_status=status)
-        self.status = status
+#: Told on the way: bytes that have come, and how many it will be, if the server says so.
+Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +58,40 @@ class Reader:
     def __init__(self, *, allow_private: bool, most: int = 8) -> None:
         self._transport = open_transport(allow_private=allow_private, most=most)
 
-    async def read(self, url: str, into: IO[bytes], *, most_bytes: int, seconds: float = WHOLE_SECONDS) -> Received:
+    async def read(
+        self,
+        url: str,
+        into: IO[bytes],
+        *,
+        most_bytes: int,
+        seconds: float = WHOLE_SECONDS,
+        tell: Progress | None = None,
+    ) -> Received:
         """Write what the address holds into a file, from where that stands. One request and its redirects; no retry.
 
-        Raises `Refused` (another status than 200, too large, not an address, not a public one) and `Unavailable` (no
+        Raises `FileUnusable` (another status than 200, too large, not an address, not a public one) and `Unavailable` (no
         answer, 5xx, one that broke off or came short); then the file holds rubbish.
         """
         try:
             async with asyncio.timeout(seconds):
-                return await self._read(url, into, most_bytes)
+                return await self._read(url, into, most_bytes, tell)
         except FAILURES as error:
             reason = why(error)
             # `from None`: what hangs below holds the address.
             if reason == NOT_PUBLIC:
-                raise Refused(reason) from None
+                raise FileUnusable(reason) from None
             raise Unavailable(f"The file could not be read: {reason}.") from None
 
-    async def _read(self, url: str, into: IO[bytes], most_bytes: int) -> Received:
+    async def _read(self, url: str, into: IO[bytes], most_bytes: int, tell: Progress | None) -> Received:
         for _ in range(MOST_REDIRECTS + 1):
             answer = await self._ask(url)
             try:
                 if answer.status_code not in _MOVED:
-                    return await _take(answer, into, most_bytes)
+                    return await _take(answer, into, most_bytes, tell)
                 url = _next(url, answer.headers.get("location", ""))
             finally:
                 await answer.aclose()
-        raise Refused("it is redirected too often")
+        raise FileUnusable("it is redirected too often")
 
     async def _ask(self, url: str) -> httpx.Response:
         try:
@@ -99,11 +102,11 @@ class Reader:
                 extensions={"timeout": httpx.Timeout(STEP_SECONDS).as_dict()},
             )
         except (httpx.InvalidURL, ValueError, TypeError):
-            raise Refused("it is not an address") from None
+            raise FileUnusable("it is not an address") from None
         if asked.url.scheme not in ("http", "https") or not asked.url.host:
-            raise Refused("it is not an http(s) address")
+            raise FileUnusable("it is not an http(s) address")
         if asked.url.userinfo:
-            raise Refused("an address with a user name is not called")
+            raise FileUnusable("an address with a user name is not called")
         answer = await self._transport.handle_async_request(asked)
         answer.request = asked
         return answer
@@ -116,37 +119,42 @@ class Reader:
 def _next(url: str, location: str) -> str:
     found = urljoin(url, location)
     if not location or (urlsplit(url).scheme == "https" and urlsplit(found).scheme != "https"):
-        raise Refused("it is redirected to nowhere, or to where it is not encrypted")
+        raise FileUnusable("it is redirected to nowhere, or to where it is not encrypted")
     return found
 
 
-async def _take(answer: httpx.Response, into: IO[bytes], most_bytes: int) -> Received:
+async def _take(answer: httpx.Response, into: IO[bytes], most_bytes: int, tell: Progress | None) -> Received:
     status = answer.status_code
     if status >= 500 or status in _PASSING:
         raise Unavailable(f"The file could not be read: HTTP {status}.")
     if status != 200:
-        raise Refused(f"HTTP {status}", status)
+        raise FileUnusable(f"HTTP {status}", upstream_status=status)
     told = answer.headers.get("content-length", "")
     length = int(told) if told.isdecimal() and "content-encoding" not in answer.headers else None
     if length is not None and length > most_bytes:
-        raise Refused(_too_large(most_bytes))
+        raise FileUnusable(_too_large(most_bytes))
     head, size, digest = b"", 0, hashlib.sha256()
     waiting = bytearray()
 
     def write(piece: bytes) -> None:
         digest.update(piece)
-        into.write(piece)
+        try:
+            into.write(piece)
+        except OSError as error:  # said here, or it would be taken for the network's
+            raise FileUnusable(f"it cannot be written: {error.strerror}") from None
 
     async for part in answer.aiter_bytes():
         size += len(part)
         if size > most_bytes:
-            raise Refused(_too_large(most_bytes))
+            raise FileUnusable(_too_large(most_bytes))
         if len(head) < HEAD_BYTES:
             head += part[: HEAD_BYTES - len(head)]
         waiting += part
         if len(waiting) >= _PIECE_BYTES:
             await asyncio.to_thread(write, bytes(waiting))
             waiting.clear()
+            if tell:
+                tell(size, length)
     await asyncio.to_thread(write, bytes(waiting))
     if length is not None and size != length:
         raise Unavailable("The file could not be read: it came short.")

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from shared.errors import InvalidInput, Problem
+from shared.errors import FileUnusable, InvalidInput, Problem
 from shared.media.kinds import HEAD_BYTES, is_page, sniff
 from shared.media.names import agreed
-from shared.media.reading import Reader, Refused
+from shared.media.reading import Reader
 
 #: A path as `Path`, an address as `str`. A file is read from its beginning; one that cannot seek from where it stands.
 Source = bytes | os.PathLike[str] | IO[bytes] | str
@@ -49,7 +49,7 @@ class Content:
 async def opened(source: Source, name: str | None, reader: Reader, *, most_bytes: int) -> AsyncIterator[Content]:
     """Open a source, look at it from end to end, and close it again, except a file that was given open.
 
-    Raises `InvalidInput` (empty, too large, not what its name says, no such file, an address that is refused) and
+    Raises `InvalidInput` (empty, too large, not what its name says, no such file, an address that does not give the file) and
     `Unavailable` (an address that does not answer now).
     """
     given = name
@@ -57,7 +57,7 @@ async def opened(source: Source, name: str | None, reader: Reader, *, most_bytes
         with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
             try:
                 await reader.read(source, file, most_bytes=most_bytes)
-            except Refused as error:
+            except FileUnusable as error:
                 raise InvalidInput([Problem("file", f"could not be read from its address: {error}")]) from None
             yield await asyncio.to_thread(_looked_at, file, given or "file", most_bytes)
     elif isinstance(source, bytes):

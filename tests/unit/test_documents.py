@@ -260,7 +260,12 @@ def test_the_javascript_of_the_guides_is_the_examples() -> None:
 
 
 @pytest.mark.parametrize(
-    "block", re.findall(r"```python\n(.*?)```", (ROOT / "docs/guides/consume-results.md").read_text(), re.DOTALL)
+    "block",
+    [
+        block
+        for page in ("consume-results", "media")
+        for block in re.findall(r"```python\n(.*?)```", (ROOT / f"docs/guides/{page}.md").read_text(), re.DOTALL)
+    ],
 )
 def test_the_python_of_the_guide_uses_names_that_exist(block: str) -> None:
     """The example compiles, and what it imports and takes from it is there. (That it works was tried by hand.)"""

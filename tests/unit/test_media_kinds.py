@@ -38,6 +38,7 @@ def test_pictures_that_a_library_wrote_are_known(form: str) -> None:
         (b"\0\0\0\x20ftypavif\0\0\0\0", "image/avif"),
         (b"\0\0\0\x20ftypheic\0\0\0\0", "image/heic"),
         (b"\x1aE\xdf\xa3\x9fB\x86\x81\1B\xf7\x81\1B\x82\x84webm", "video/webm"),
+        (b"\x1aE\xdf\xa3\1\0\0\0\0\0\0PB\x82\1\0\0\0\0\0\0\4webm", "video/webm"),
         (b"\x1aE\xdf\xa3\xa3B\x86\x81\1B\xf7\x81\1B\x82\x88matroska", "video/x-matroska"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "audio/wav"),
         (b"RIFF\x24\0\0\0AVI LIST", "video/x-msvideo"),

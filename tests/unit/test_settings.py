@@ -39,6 +39,8 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "CONVEYOR_REQUESTS_PER_MINUTE": ("60", 60),
     "CONVEYOR_USER_JOBS": ("5", 5),
     "CONVEYOR_UPLOAD_BYTES": ("1000", 1000),
+    "CONVEYOR_CACHE_FOLDER": ("/var/cache/conveyor", "/var/cache/conveyor"),
+    "CONVEYOR_CACHE_BYTES": ("1000", 1000),
     "CONVEYOR_JOB_KEEP_SECONDS": ("3600", 3600),
     "CONVEYOR_LOG_FORMAT": ("json", "json"),
     "CONVEYOR_METRICS_PORT": ("9100", 9100),
