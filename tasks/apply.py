@@ -8,7 +8,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 
-from shared.comfydeploy import ListedRun, Run
+from shared.comfydeploy import ListedRun, Run, RunStatus
 from shared.errors import Unavailable
 from shared.following import milestones
 from shared.jobs.record import SEEN, Job
@@ -17,6 +17,7 @@ from shared.metrics import DETECTION_DELAY, ENDS_HINTED, ETAS
 from tasks import reading
 from tasks.engine import Engine
 from tasks.fault_points import reach
+from tasks.reason import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,14 @@ class Applied:
 
 
 async def apply(engine: Engine, job: Job, answer: Run | ListedRun, now_ms: int) -> Applied:
-    """Move the job to where its run is. No round trip when the answer brings no news, else one to three."""
+    """Move the job to where its run is. No round trip when the answer brings no news, else one to three.
+
+    A run that failed costs one API call more, for its reason.
+    """
     if ending := reading.ending_of(job, answer, now_ms):
+        if RunStatus.of(answer.status) is RunStatus.FAILED:
+            reason = await reason_of(engine, answer.workflow_id or job.workflow_id, answer.id)
+            ending = reading.because(ending, answer.id, reason)
         applied = await end(engine, job, ending)
         if ending.state is not JobState.CANCELLED:
             await _remember(engine, job, answer)

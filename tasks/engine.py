@@ -59,6 +59,10 @@ class Engine:
     schedule: Schedule = field(default_factory=Learned)
     #: Workflow -> when (monotonic seconds) its listing may be asked for again; the API refused it.
     unlistable: dict[str, float] = field(default_factory=dict)
+    #: Workflow -> when (monotonic seconds) it may be asked again why its runs fail; the answer did not help.
+    unexplained: dict[str, float] = field(default_factory=dict)
+    #: Workflow -> run -> why it failed, of the newest answer.
+    reasons: dict[str, dict[str, str | None]] = field(default_factory=dict)
     #: Workflow -> job id -> (when it was read, what is known of it), of the runs of crowded workflows.
     followed: dict[str, dict[str, tuple[float, Followed]]] = field(default_factory=dict)
     #: Set when the process was told to stop: whoever waits for a token gives its job back.

@@ -4,7 +4,7 @@ One table for every status word of a run; an unknown word means "look again". Pu
 out, nothing is asked and nothing is written.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -118,6 +118,13 @@ def ending_of(job: Job, run: Run | ListedRun, now_ms: int) -> Ending | None:
             return _unsuccessful(state, "cancelled", f"Run {run.id} was cancelled {by}.", "Cancelled.", timing)
         case _:
             return None
+
+
+def because(ending: Ending, run_id: str, reason: str | None) -> Ending:
+    """The same end with the run's own reason in the message for operators. It is no text for users."""
+    if ending.error is None or reason is None:
+        return ending
+    return replace(ending, error=ending.error.model_copy(update={"message": f"Run {run_id} failed: {reason}"}))
 
 
 def overdue(job: Job, now_ms: int) -> Ending:

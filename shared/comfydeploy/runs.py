@@ -152,10 +152,14 @@ class Runs:
         return [read_listed_run(answer, row, duration_is_run=True) for row in listed]
 
     async def failure_reason(self, workflow_id: str, run_id: str) -> str | None:
-        """Give why a run failed, in one line; None when the API has no reason, or none within reach. One call.
+        """Give why a run failed, in one line; None when the API has no reason, or none within reach. See `failure_reasons`."""
+        return (await self.failure_reasons(workflow_id)).get(run_id)
 
-        The API shows it in the heavy listing only (CONTRACT section 8), so the run is found among the newest `REASON_ROWS` of
-        its workflow, as far as `REASON_BYTES` go. Raises WorkflowNotFound for what is no id, Unauthorized, RateLimited,
+    async def failure_reasons(self, workflow_id: str) -> dict[str, str | None]:
+        """Give why a workflow's runs failed, by their ids; None when the API has no reason. One call.
+
+        The API shows it in the heavy listing only (CONTRACT section 8), so it covers what failed among the newest
+        `REASON_ROWS`, as far as `REASON_BYTES` go. Raises WorkflowNotFound for what is no id, Unauthorized, RateLimited,
         Unavailable, UnexpectedAnswer.
         """
         answer = await self._ask(
@@ -168,8 +172,11 @@ class Runs:
             if answer.status == 500 and not is_id(workflow_id):
                 raise WorkflowNotFound(str(answer), upstream_status=answer.status)
             raise refused(answer)
-        row = next((row for row in rows(answer, answer.body) if row.get("id") == run_id), {})
-        return reason_of(row.get("outputs"))
+        return {
+            str(row.get("id")): reason_of(row.get("outputs"))
+            for row in rows(answer, answer.body)
+            if row.get("status") == RunStatus.FAILED
+        }
 
     async def cancel(self, run_id: str) -> CancelAnswer:
         """Ask for a run to be cancelled. One call; may be repeated.

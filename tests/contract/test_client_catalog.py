@@ -374,7 +374,8 @@ async def test_a_listing_that_never_ends_is_read_as_far_as_it_is_allowed(monkeyp
     """Of a listing too large the first rows are used, and no more of it is kept."""
     monkeypatch.setattr("shared.comfydeploy.runs.REASON_BYTES", 100_000)
     error = {"data": {"exception_type": "E", "exception_message": "m"}}
-    rows = [{"id": "first", "outputs": [error]}, {"id": "second", "version": "x" * 10_000_000, "outputs": [error]}]
+    first, second = ({"id": name, "status": "failed"} for name in ("first", "second"))
+    rows = [first | {"outputs": [error]}, second | {"version": "x" * 10_000_000, "outputs": [error]}]
     async with serving(always(reply(200, json.dumps(rows).encode()))) as (_, api):
         assert await api.runs.failure_reason(UNKNOWN, "first") == "E: m"
         assert await api.runs.failure_reason(UNKNOWN, "second") is None

@@ -10,6 +10,7 @@ import pytest
 from producers.local.redis_server import free_port
 from shared.jobs.states import JobState
 from tasks import look as look_module
+from tasks import reason as reason_module
 from tasks.outputs import outputs_of
 from tasks.schedule import Backoff
 from tasks.submit import submit_job
@@ -29,6 +30,8 @@ from workers.ticker import Ticker
 
 pytestmark = pytest.mark.redis
 
+#: Where alone the reason of a failure shows.
+WHOLE = "GET /workflow/{workflow_id}/runs"
 PACK_WORKFLOW = "b0000000-0000-4000-8000-000000000005"
 
 
@@ -253,6 +256,79 @@ async def test_an_unhappy_run_ends_its_job(
     assert event.error is not None
     assert event.error.code == code
     assert event.result is None
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+async def test_a_failed_run_says_why(bench: Bench, api: Api, runs: int) -> None:
+    """The reason, which `GET /run` hides, is read by one call more and stands in the message for operators only."""
+    await api.configure(autopilot=True, cold_start_seconds=0, durations={"image": {"median": 5, "sigma": 0}})
+    await api.fault("failed", count=1)
+    failed, *_ = await bench.submit_all(runs)
+    await api.reset_counts()
+
+    async def ended() -> bool:
+        await bench.look_at_all()
+        return (await bench.job(failed.id)).state is JobState.FAILED
+
+    await until(ended, what="the run has failed")
+
+    error = (await bench.events(failed.id))[-1].error
+    assert error is not None
+    assert error.message == (
+        f"Run {failed.run_id} failed: KSampler (node 22): torch.OutOfMemoryError: CUDA out of memory"
+    )
+    assert "memory" not in error.user_message
+    assert await api.calls(WHOLE) == 1
+
+
+async def test_many_failures_are_explained_by_one_call(bench: Bench, api: Api) -> None:
+    """A workflow that is broken fails all its runs; their reasons are in one listing, and each message has its own."""
+    jobs = await bench.submit_all(3)
+    for number, job in enumerate(jobs):
+        await api.update(job.run_id, output_data={"exception_type": "E", "exception_message": f"reason {number}"})
+        await api.update(job.run_id, status="failed")
+    await api.reset_counts()
+    await bench.look()
+    for number, job in enumerate(jobs):
+        error = (await bench.events(job.id))[-1].error
+        assert error is not None
+        assert error.message == f"Run {job.run_id} failed: E: reason {number}"
+    assert (await api.calls(WHOLE), await api.calls(LIST), await api.calls()) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("trouble", ["error_500_text", "rate_limited", "reset_after", "bad_gateway"])
+async def test_a_reason_that_cannot_be_read_holds_up_no_end(bench: Bench, api: Api, trouble: str) -> None:
+    """The job ends as before, without it; the next that fails does not ask again."""
+    await api.fault(trouble, WHOLE)
+    jobs = await bench.submit_all(3)
+    for job in jobs[:2]:
+        await api.update(job.run_id, status="failed")
+    await api.reset_counts()
+    await bench.look()
+    for job in jobs[:2]:
+        error = (await bench.events(job.id))[-1].error
+        assert error is not None
+        assert (error.code, error.message) == ("upstream_failed", f"Run {job.run_id} failed; the API gives no reason.")
+    assert await api.calls(WHOLE) == 1
+
+
+async def test_a_reason_is_not_worth_a_long_wait(bench: Bench, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing that hangs is given up, and while calls wait for tokens it is not asked for."""
+    monkeypatch.setattr(reason_module, "REASON_SECONDS", 0.1)
+    await api.fault("hang", WHOLE)
+    job = await bench.submit()
+    await api.update(job.run_id, status="failed")
+    await bench.look()
+    assert (await bench.job(job.id)).state is JobState.FAILED
+
+    await api.reset_counts()
+    bench.engine.unexplained.clear()
+    bench.engine.bucket.pressure_seconds = 60.0
+    other = await bench.submit()
+    await api.update(other.run_id, status="failed")
+    await bench.look()
+    assert (await bench.job(other.id)).state is JobState.FAILED
+    assert await api.calls(WHOLE) == 0
 
 
 async def test_success_tells_where_the_time_went(bench: Bench, api: Api) -> None:
