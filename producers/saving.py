@@ -55,8 +55,6 @@ def names_for(outputs: Iterable[Output]) -> list[str]:
 def save_file(output: Output, kept: Kept, folder: Path, name: str, *, force: bool) -> Saved:
     """Copy a kept file into a folder. Raises `FileUnusable` (another file is there, or it cannot be written), `Damaged`."""
     content_type = kept.kind.content_type if kept.kind else output.content_type or type_of_name(name)
-    if kept.kind and not split(name)[1]:
-        name += kept.kind.endings[0]
     path = folder / name
     written = _place(path, kept.size, kept.digest, kept.copy, force=force)
     return Saved(output.key, output.kind, path, kept.size, kept.digest, content_type, written)

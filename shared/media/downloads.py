@@ -12,12 +12,10 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
 
 from shared.errors import FileUnusable, Unavailable
 from shared.jobs.event import Output
-from shared.media.addresses import bare, expires_at
+from shared.media.addresses import bare, expires_at, last_part
 from shared.media.cache import DiskCache, Kept
 from shared.media.kinds import FileKind, is_page, kind_of_ending
 from shared.media.names import split, type_of_name
@@ -42,7 +40,7 @@ Renew = Callable[[str], Awaitable[str | None]]
 
 def name_of(output: Output) -> str:
     """What the API calls the file; empty when it does not."""
-    return output.filename or unquote(PurePosixPath(urlsplit(output.url or "").path).name)
+    return output.filename or last_part(output.url or "")
 
 
 class Downloads:

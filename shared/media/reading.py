@@ -117,10 +117,13 @@ class Reader:
 
 
 def _next(url: str, location: str) -> str:
-    found = urljoin(url, location)
-    if not location or (urlsplit(url).scheme == "https" and urlsplit(found).scheme != "https"):
-        raise FileUnusable("it is redirected to nowhere, or to where it is not encrypted")
-    return found
+    try:
+        found = urljoin(url, location)
+        if location and (urlsplit(found).scheme == "https" or urlsplit(url).scheme != "https"):
+            return found
+    except ValueError:
+        pass
+    raise FileUnusable("it is redirected to nowhere, or to where it is not encrypted")
 
 
 async def _take(answer: httpx.Response, into: IO[bytes], most_bytes: int, tell: Progress | None) -> Received:

@@ -17,7 +17,7 @@ from typing import IO
 
 from shared.errors import FileUnusable, InvalidInput, Problem
 from shared.media.kinds import HEAD_BYTES, is_page, sniff
-from shared.media.names import agreed
+from shared.media.names import agreed, split
 from shared.media.reading import Reader
 
 #: A path as `Path`, an address as `str`. A file is read from its beginning; one that cannot seek from where it stands.
@@ -40,9 +40,12 @@ class Content:
     digest: str
 
     def read(self) -> bytes:
-        """All of it."""
+        """All of it. Raises `InvalidInput` when the file has changed: others would get it under the wrong digest."""
         self.file.seek(0)
-        return self.file.read()
+        content = self.file.read()
+        if _digest_of(hashlib.sha256(content), self.name, self.content_type) != self.digest:
+            raise InvalidInput([Problem("file", "changed while it was read")])
+        return content
 
 
 @asynccontextmanager
@@ -97,8 +100,12 @@ def _looked_at(file: IO[bytes], name: str, most_bytes: int) -> Content:
     if kind is None and is_page(head):
         raise InvalidInput([Problem("file", "is a web page, or an error message of a server")])
     name, content_type = agreed(name, kind)
-    digest.update(f"\0{content_type}\0{Path(name).suffix.lower()}".encode())
-    return Content(file, name, content_type, size, digest.hexdigest())
+    return Content(file, name, content_type, size, _digest_of(digest, name, content_type))
+
+
+def _digest_of(content: "hashlib._Hash", name: str, content_type: str) -> str:
+    content.update(f"\0{content_type}\0{split(name)[1].lower()}".encode())
+    return content.hexdigest()
 
 
 def _copy(source: IO[bytes], into: IO[bytes], most_bytes: int) -> None:

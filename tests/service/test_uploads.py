@@ -121,9 +121,9 @@ async def test_an_upload_longer_than_its_lease_is_not_taken_over(
     processes: Processes, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says again and again that it is alive."""
-    monkeypatch.setattr(module, "LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(module, "LEASE_SECONDS", 0.8)
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.1)
-    await api.fault("latency", UPLOAD, seconds=1.0)
+    await api.fault("latency", UPLOAD, seconds=1.2)
     uploads = await processes.open()
     first, second = await asyncio.gather(uploads.upload(PNG), uploads.upload(PNG))
     assert first.url == second.url
@@ -156,6 +156,25 @@ async def test_an_address_is_forgotten_before_it_ends(
     monkeypatch.setattr(module, "keep_for", lambda _url, _now: 60.0)
     assert not (await uploads.upload(PNG)).known
     assert 50 < await database.redis.ttl(database.keys.upload(uploads._account, await _digest(uploads))) <= 60
+
+
+async def test_a_file_that_changes_while_it_goes_up_is_refused(
+    processes: Processes, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its new content would be given to everybody who has the old one."""
+    uploads = await processes.open()
+    path = tmp_path / "fox.png"
+    path.write_bytes(PNG)
+    token = uploads._token
+
+    async def write_and_token() -> int:
+        path.write_bytes(PNG + b"more")
+        return await token()
+
+    monkeypatch.setattr(uploads, "_token", write_and_token)
+    with pytest.raises(InvalidInput, match="changed while"):
+        await uploads.upload(path)
+    assert await api.calls(UPLOAD) == 0
 
 
 @pytest.mark.parametrize("path", ["page.png", "error.png", "forbidden.png", "round", "endless.png"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shared.errors import InvalidInput
-from shared.media.addresses import bare, expires_at
+from shared.media.addresses import bare, expires_at, last_part
 from shared.media.kinds import KINDS, FileKind, is_page, kind_of_ending, sniff
 from shared.media.names import LONGEST_NAME_BYTES, agreed, safe_name, split, type_of_name
 from shared.media.uploads import KEEP_SECONDS, keep_for
@@ -187,3 +187,11 @@ def test_a_signature_tells_its_end() -> None:
     assert keep_for(SIGNED, end + timedelta(minutes=1)) == 0
     assert keep_for("https://b.test/a.png", end) == KEEP_SECONDS
     assert expires_at("https://b.test/a.png?X-Amz-Date=x&X-Amz-Expires=1") is None
+
+
+@given(st.text(max_size=60) | st.text(alphabet="htp:/[]?&=%#@ax", max_size=40).map(lambda text: f"http://[{text}"))
+def test_any_text_can_be_taken_for_an_address(url: str) -> None:
+    """What the API says is an address may be anything; and what is bare stays so."""
+    assert bare(bare(url)) == bare(url)
+    assert "/" not in last_part(url) or "%2f" in url.lower()
+    assert expires_at(url) is None
