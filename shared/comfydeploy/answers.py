@@ -160,7 +160,7 @@ def creation_refused(answer: Answer, *, not_found: type[GiveUp] = NotFound) -> C
         return error
     if answer.ok or status >= 500 or status in _CUT_OFF:
         return Undecided(str(answer), retry_after_seconds=answer.retry_after_seconds, upstream_status=status)
-    if status == 400:
+    if status in (400, 413):
         return InvalidInput([Problem("body", answer.reason or "is not taken")], upstream_status=status)
     return _refusal(answer, not_found)
 

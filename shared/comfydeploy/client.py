@@ -6,10 +6,9 @@
 
 Promises:
 
-* One method call is one HTTP request (`deployments.list` is two), so one token each (`files.put` goes to the store and
-  needs none); nothing is repeated in here, not
-  even a GET whose kept connection died (CONTRACT section 2 would allow it, the budget would not see it). Rate limits
-  and retries are the caller's.
+* One method call is one HTTP request (`deployments.list` is two), so one token each; `files.put` goes to the store and
+  needs none. Nothing is repeated in here, not even a GET whose kept connection died (CONTRACT section 2 would allow it,
+  the budget would not see it). Rate limits and retries are the caller's.
 * Every failure is an error of `shared.errors`; the caller never sees httpx. A cancelled `submit` raises CancelledError
   and is as undecided as a lost one.
 * The key is in no repr, message or log of ours.

@@ -1,7 +1,8 @@
 """Why did a run fail? `GET /run` hides it; the heavy listing of a workflow shows what the GPU worker stored (CONTRACT section 8).
 
-A reason is somebody else's text on its way into events that frontends store: it becomes one line, without the query of any
-address in it (signatures, tokens) and without files sent as text, of at most `REASON_CHARACTERS`. Pure.
+A reason is somebody else's text on its way into events that frontends store: it becomes one line of at most
+`REASON_CHARACTERS`, without the query of any address in it (signatures, tokens), without what calls itself a secret and
+without files sent as text. A secret that looks like any other word stays: nobody can tell. Pure.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ REASON_CHARACTERS = 300
 
 _QUERY = re.compile(r"(https?://)(?:[^\s/@]*@)?([^\s?#\"']*)[?#][^\s\"']*")
 _USER = re.compile(r"(https?://)[^\s/@]*@")
+_SECRET = re.compile(
+    r"(?i)\b(bearer|[\w-]{0,40}(?:api[_-]?key|token|secret|password|authorization))"
+    r"([\"']?\s*[:=]\s*[\"']?|(?<=bearer)\s+)((?:bearer|basic)\s+)?[^\s\"',;)}\]…]+"
+)
 _DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[\w+/=]*")
 
 
@@ -32,8 +37,9 @@ def reason_of(outputs: object) -> str | None:
 def trimmed(text: str) -> str:
     """Give a text of somebody else's as one line that may be shown and stored."""
     # Cut first: what is behind it is never shown, and patterns over megabytes take their time.
-    text = "".join(c if c.isprintable() else " " for c in text[: 20 * REASON_CHARACTERS])
+    text = "".join(c if c.isprintable() else " " for c in text[: 10 * REASON_CHARACTERS])
     text = _DATA.sub("data:…", _USER.sub(r"\1", _QUERY.sub(r"\1\2?…", text)))
+    text = _SECRET.sub(r"\1\2…", text)
     text = " ".join(text.split())
     return text if len(text) <= REASON_CHARACTERS else f"{text[: REASON_CHARACTERS - 1]}…"
 

@@ -39,7 +39,7 @@ class UploadedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresignedUpload:
-    """Where bytes may be put, once and within an hour."""
+    """Where bytes may be put, within an hour."""
 
     #: Whoever knows it may write there.
     put_url: str = field(repr=False)

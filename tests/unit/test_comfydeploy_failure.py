@@ -65,6 +65,23 @@ def test_addresses_lose_what_opens_them() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("401 with {'Authorization': 'Bearer abc.def'}", "401 with {'Authorization': '…'}"),
+        ("sent Bearer abc.def, refused", "sent Bearer …, refused"),
+        ("HF_TOKEN=hf_abc is not valid", "HF_TOKEN=… is not valid"),
+        ('{"api_key": "abc", "x": 1}', '{"api_key": "…", "x": 1}'),
+        ("Missing key: lora_name", "Missing key: lora_name"),
+        ("tokenizer not found", "tokenizer not found"),
+    ],
+)
+def test_what_calls_itself_a_secret_is_not_shown(told: str, shown: str) -> None:
+    """A node that logs its request logs its header, too."""
+    assert trimmed(told) == shown
+    assert trimmed(shown) == shown
+
+
 def test_a_cut_leaves_no_half_of_a_secret() -> None:
     """An address at the very end of what is looked at is cut there like any other."""
     assert "secret" not in trimmed("x" * (REASON_CHARACTERS - 30) + " https://a.test/?token=secret" + "y" * 10_000)
