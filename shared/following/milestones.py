@@ -24,6 +24,9 @@ ETA_CHANCE = 0.8
 
 TOTAL, RUN = "total", "run"
 
+#: So many runs tell what a milestone is worth; of a newer deployment, as many as there were.
+TELLING = 10
+
 
 def position(queue_position: int) -> str:
     """The milestone of a place in the machine's queue."""
@@ -49,9 +52,13 @@ def passed(job: Job | Followed) -> Iterator[tuple[str, int]]:
 
 
 def best(job: Job | Followed, outlook: Outlook) -> tuple[Forecast, int] | None:
-    """The forecast from the latest milestone enough is known of, and the time (ms) it counts from."""
+    """The forecast from the latest milestone enough is known of, and the time (ms) it counts from.
+
+    A late milestone that few runs have told of says less than an early one that many have.
+    """
+    least = min(TELLING, outlook.known(TOTAL))
     for milestone, at in passed(job):
-        if forecast := outlook.since(milestone):
+        if outlook.known(milestone) >= least and (forecast := outlook.since(milestone)):
             return forecast, at
     return None
 
