@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos bench bench-budget bench-looks bench-gateway check fmt schemas clean
+.PHONY: help demo up test chaos bench bench-budget bench-looks bench-gateway bench-in-flight check fmt schemas clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,7 +41,10 @@ bench-budget: .venv/.installed  ## share of the budget used, worst windows, cost
 bench-gateway: .venv/.installed  ## enqueue by HTTP beside Python, and how soon 500 open streams hear of an end
 	$(BIN)/python -m bench.gateway $(ARGS)
 
-bench-looks: .venv/.installed  ## calls per job against delay, ours beside known clients'; writes docs/performance.md
+bench-in-flight: .venv/.installed  ## memory and CPU of a worker with 100, 1,000 and 10,000 runs in flight
+	$(BIN)/python -m bench.in_flight --write $(ARGS)
+
+bench-looks: .venv/.installed  ## calls per job against delay, ours beside known clients'; with workers: ARGS="--processes 60"
 	$(BIN)/python -m bench.looks --write $(ARGS)
 
 check: .venv/.installed  ## ruff, mypy, import contracts
