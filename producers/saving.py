@@ -105,6 +105,8 @@ def _rename(partial: Path, path: Path, *, force: bool) -> None:
 
 def _is_there(path: Path, size: int, digest: str) -> bool:
     try:
+        if not path.is_file():  # to open a pipe would wait for whoever writes into it
+            return False
         with path.open("rb") as file:
             return os.fstat(file.fileno()).st_size == size and _digest(file) == digest
     except OSError:

@@ -66,9 +66,12 @@ class Kept:
 
 
 def usual_folder() -> Path:
-    """Where caches of this account belong."""
+    """Where caches of this account belong. Raises `MissingSetting` for an account without a home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "conveyor"
+    try:
+        return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "conveyor"
+    except RuntimeError:
+        raise MissingSetting("This account has no home.", check="CONVEYOR_CACHE_FOLDER: say where files go.") from None
 
 
 class DiskCache:

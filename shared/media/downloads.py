@@ -4,7 +4,7 @@ From the cache if it is there. Otherwise from its address; when that has expired
 address lives an hour, CONTRACT section 8). Trouble on the way is tried again a few times; what is not the file (a page, an
 error in JSON, another medium) is refused and never kept.
 
-The addresses are the API's and believed as it is, also when they are private: a storage of one's own is in one's own
+The addresses are the API's and believed as the API is, also when they are private: a storage of one's own is in one's own
 network. Addresses of users go through `sources.py`.
 """
 
@@ -32,6 +32,8 @@ FIRST_WAIT_SECONDS = 0.5
 
 #: What storages say of a signature that is over, or was never there.
 _EXPIRED = frozenset({400, 401, 403, 410})
+#: What servers say of their error messages, and no storage of weights or meshes.
+_MESSAGES = frozenset({"text/html", "application/json", "application/problem+json", "application/xml", "text/xml"})
 _MEDIA = ("image/", "video/", "audio/")
 
 #: Gives a fresh address for an old one; None when the run has no such output (any more).
@@ -97,8 +99,8 @@ def check(name: str, got: Received) -> None:
     """
     kind, claimed = got.kind, kind_of_ending(split(name)[1])
     if kind is None and claimed is None:
-        is_text = type_of_name(name).startswith("text/") or type_of_name(name).endswith(("xml", "html"))
-        if is_page(got.head) and not is_text:
+        is_text = type_of_name(name).startswith("text/") or type_of_name(name).endswith(("xml", "html", "json"))
+        if (is_page(got.head) or got.content_type in _MESSAGES) and not is_text:
             raise FileUnusable("a page came in place of the file")
     elif kind is None or (claimed is not None and _is_medium(claimed) and not _is_medium(kind)):
         what = kind.content_type if kind else "a page" if is_page(got.head) else "something else"

@@ -183,11 +183,12 @@ async def test_an_error_page_is_never_saved_as_a_picture(shop: Shop, tmp_path: P
     assert not list((tmp_path / "cache" / "partial").iterdir())
 
 
-async def test_a_page_in_place_of_a_file_without_a_magic_number_is_refused(
-    shop: Shop, tmp_path: Path, site: Site
+@pytest.mark.parametrize("path", ["page.png", "error.png"])
+async def test_a_message_in_place_of_a_file_without_a_magic_number_is_refused(
+    shop: Shop, tmp_path: Path, site: Site, path: str
 ) -> None:
-    """Who asks for weights does not want to hear "sign in"."""
-    job_id = await shop.job(output(site.at("page.png"), "weights.bin"))
+    """Who asks for weights does not want to hear "sign in", in HTML or JSON."""
+    job_id = await shop.job(output(site.at(path), "weights.bin"))
     with pytest.raises(FileUnusable, match="a page came"):
         await shop.producer.fetch(job_id, tmp_path / "out")
 
