@@ -290,6 +290,10 @@ class ApiRuns:
             outputs=(outputs,) if run.status == "success" else (),
         )
 
+    async def failure_reasons(self, workflow_id: str) -> dict[str, str | None]:
+        """No run has a reason. No turn is waited for: asking is bounded by a clock, which a play must not depend on."""
+        return {}
+
     async def list_by_workflow(
         self,
         workflow_id: str,
