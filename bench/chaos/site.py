@@ -1,4 +1,5 @@
-"""Which processes does a run consist of? A Redis, the simulator, workers and consumers, all on loopback, all ours.
+"""Which processes does a run consist of? A Redis, the simulator, workers and consumers, all on loopback, all ours; of an
+even seed also the gateway, which webhooks reach.
 
 Every process writes its log into the run's folder. What is killed is started again by the small supervisor of
 `producers.local`, as compose would.
@@ -18,7 +19,7 @@ from typing import Any, Self
 import httpx
 
 from producers.local.processes import Supervised, environment, procfile, wait_for_words
-from producers.local.redis_server import RedisServer
+from producers.local.redis_server import RedisServer, free_port
 from producers.local.stack import SIMULATOR_KEY
 from shared.database import Database
 from shared.settings import PREFIX, Settings
@@ -35,8 +36,6 @@ DURATIONS = {"image": {"median": 60}, "video": {"median": 100}, "text": {"median
 LIMITS = {
     "CONVEYOR_RATE_PER_SECOND": str(RATE),
     "CONVEYOR_RATE_BURST": str(BURST),
-    # Webhooks are asked for and reach nobody: port 9 of this machine does not answer.
-    "CONVEYOR_PUBLIC_URL": "http://127.0.0.1:9",
     "CONVEYOR_SECRET": "chaos-only",
 }
 
@@ -77,7 +76,9 @@ class Site:
         self.redis = await self._exit.enter_async_context(RedisServer(self.folder / "redis"))
         ours = ("COMFY_DEPLOY_", "REDIS_URL", PREFIX)
         env = {name: text for name, text in environment().items() if not name.startswith(ours)}
-        env |= LIMITS | {"REDIS_URL": self.redis.url}
+        # Of an odd seed webhooks are asked for and reach nobody, for nobody listens there.
+        port = str(free_port())
+        env |= LIMITS | {"REDIS_URL": self.redis.url, "PORT": port, "CONVEYOR_PUBLIC_URL": f"http://127.0.0.1:{port}"}
 
         simulator = [sys.executable, "-m", "simulator", "--port", "0", "--key", SIMULATOR_KEY]
         simulator += ["--speed", str(SPEED), "--seed", str(self.seed)]
@@ -94,6 +95,9 @@ class Site:
             self.deliveries(name).touch()
             command = [sys.executable, "-m", "bench.chaos.frontend", frontend, name, str(self.deliveries(name))]
             self.consumers.append(await self._launch(name, command, env))
+        if self.seed % 2 == 0:
+            gateway = await self._launch("gateway", procfile()["gateway"], env)
+            await wait_for_words(gateway, "gateway listens")
         names = [f"w{n}" for n in range(1, WORKERS + 1)]
         self.workers += await asyncio.gather(
             *(self._launch(name, [*procfile()["worker"], "-n", f"{name}@%h"], env) for name in names)
