@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
@@ -12,6 +13,12 @@ from shared.database import Database
 from shared.settings import PREFIX, Settings
 
 OURS = ("COMFY_DEPLOY_", "REDIS_URL", "DEPLOYMENT", PREFIX)
+
+
+def pytest_configure() -> None:
+    """Programs that tests start must hear Ctrl-C, also when these tests run in the background of a script, which ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
