@@ -18,6 +18,9 @@ def cancellable(kind: type[AbstractConnection]) -> type[AbstractConnection]:
         async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
             task = asyncio.current_task()
             before = task.cancelling() if task else 0
+            if before:
+                # One that was asked for and not delivered yet (Ctrl-C while we printed) is delivered here, not in there.
+                await asyncio.sleep(0)
             await super().send_packed_command(command, check_health)
             if task and task.cancelling() > before:
                 # The reply will come, and must not be taken for the next command's.

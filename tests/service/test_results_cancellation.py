@@ -35,3 +35,20 @@ async def test_a_reply_is_never_taken_for_another(database: Database) -> None:
         task.cancel()
         await asyncio.wait({task})
         assert await database.redis.echo(f"{turn}") == f"{turn}"
+
+
+async def test_a_cancellation_from_before_the_command_arrives(database: Database) -> None:
+    """Ctrl-C while an event is printed: the next command is not carried out as if nothing had been asked for."""
+
+    async def interrupted() -> None:
+        task = asyncio.current_task()
+        assert task
+        task.cancel()
+        await database.redis.ping()
+        raise AssertionError("it went on")
+
+    await database.redis.ping()
+    for _ in range(50):
+        task = asyncio.create_task(interrupted())
+        await asyncio.wait({task})
+        assert task.cancelled()
