@@ -10,7 +10,6 @@ are looked at again. The lease of `shared/following/due.py` bounds how long a lo
 import asyncio
 import logging
 import time
-from datetime import UTC, datetime
 
 from shared.comfydeploy import ListedRun, Run
 from shared.errors import ConveyorError, GiveUp, RunNotFound, Stopping, TellOperator, TryLater
@@ -22,6 +21,7 @@ from tasks import reading
 from tasks.apply import Applied, apply, end
 from tasks.cancel import cancel_run
 from tasks.engine import Engine
+from tasks.listing import listed_runs
 from tasks.roster import Roster
 from tasks.schedule import (
     CROWD,
@@ -52,17 +52,8 @@ TOGETHER_SECONDS = 0.5
 #: Reads of single runs in one look: as many as the budget lets through in half of it. More wait for the next look.
 LEAST_READS, MOST_READS = 20, 1000
 
-#: What a listing may hold beside our own runs: other people's, and those that ended since the oldest of ours began.
-LISTED_AT_LEAST = 100
-CLOCK_SLACK_SECONDS = 60.0
-
 #: A listing that was refused (a key without the right, a workflow that was deleted) is not asked for again this long.
 UNLISTABLE_SECONDS = 600.0
-
-#: A listing is read on until every run in flight was found, up to so many pages, or three times as many rows as runs.
-MOST_PAGES = 5
-#: Rows of a page: more would not be cheaper for each, and this is a part of a worker's memory.
-MOST_ROWS = 1000
 
 #: After an answer only an operator can mend (a refused key), looks go on, slowly.
 OPERATOR_SECONDS = 30.0
@@ -203,7 +194,8 @@ class _Look:
     async def _look_at_all(self, in_flight: list[InFlight]) -> None:
         """One listing for every run in flight; reads only for what a listing cannot tell."""
         try:
-            listed = await self._list(in_flight)
+            value = sum(map(worth, self._pending.values()))
+            listed = await listed_runs(self.engine, self.workflow_id, in_flight, self.roster.known, value=value)
         except (GiveUp, TellOperator) as error:
             if isinstance(error, TellOperator) and error.upstream_status == 401:
                 raise  # reads would hear the same
@@ -240,24 +232,6 @@ class _Look:
                     await self._apply(run, self.roster.jobs[run.job_id], listed[run.run_id])
         self._listed = True
         await self._read_each(ended + others)
-
-    async def _list(self, in_flight: list[InFlight]) -> dict[str, ListedRun]:
-        """The workflow's runs by id, from the oldest of ours on. One call a page; the newest come first."""
-        wanted = {run.run_id for run in in_flight}
-        oldest = min((job.submitting_at or job.created_at for job in self.roster.known.values()), default=0)
-        since = datetime.fromtimestamp(oldest / 1000 - CLOCK_SLACK_SECONDS, UTC)
-        limit = min(MOST_ROWS, max(LISTED_AT_LEAST, 2 * len(in_flight)))
-        value = sum(map(worth, self._pending.values()))
-        rows: dict[str, ListedRun] = {}
-        for page in range(max(MOST_PAGES, 3 * len(in_flight) // limit)):
-            async with self.engine.bucket.call("look", value=value):
-                found = await self.engine.client.runs.list_by_workflow(
-                    self.workflow_id, created_after=since, limit=limit, offset=page * limit
-                )
-            rows |= {row.id: row for row in found if row.id in wanted}
-            if len(found) < limit or wanted <= rows.keys():
-                break
-        return rows
 
     async def _read_each(self, runs: list[InFlight]) -> None:
         most = min(MOST_READS, max(LEAST_READS, round(self.engine.settings.rate_per_second * LOOK_SECONDS / 2)))
