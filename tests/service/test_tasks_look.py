@@ -9,7 +9,7 @@ import pytest
 
 from producers.local.redis_server import free_port
 from shared.jobs.states import JobState
-from tasks import look as look_module
+from tasks import listing
 from tasks import reason as reason_module
 from tasks.outputs import outputs_of
 from tasks.schedule import Backoff
@@ -472,8 +472,8 @@ async def test_a_run_missing_from_the_listing_is_read(
     bench: Bench, api: Api, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     """Newer runs of others fill the listing: ours are read singly, and none is forgotten."""
-    monkeypatch.setattr(look_module, "LISTED_AT_LEAST", 0)
-    monkeypatch.setattr(look_module, "MOST_PAGES", 1)
+    monkeypatch.setattr(listing, "LISTED_AT_LEAST", 0)
+    monkeypatch.setattr(listing, "MOST_PAGES", 1)
     jobs = await bench.submit_all(3)
     await api.finish(jobs[0].run_id)
     await api.update(jobs[1].run_id, status="running")
