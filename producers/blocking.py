@@ -49,9 +49,9 @@ class SyncProducer:
             future.cancel()
             raise
 
-    def enqueue(self, request: Request) -> tuple[str, bool]:
+    def enqueue(self, request: Request, *, validate: bool = True) -> tuple[str, bool]:
         """Accept one job: its id, and whether it is new."""
-        job = self._call(self._producer.enqueue(request))
+        job = self._call(self._producer.enqueue(request, validate=validate))
         return job.id, job.created
 
     def status(self, job_id: str) -> Status:

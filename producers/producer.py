@@ -57,6 +57,7 @@ class Resolves(Protocol):
     """What knows the workflows: `shared.catalog.Catalog`, or a test's stand-in."""
 
     async def resolve(self, request: JobRequest) -> Target: ...
+    async def checked(self, request: JobRequest) -> JobRequest: ...
     async def copy(self) -> "Copy | None": ...
 
 
@@ -95,16 +96,19 @@ class Producer:
         """A producer with the settings of the environment. Raises `MissingSetting`; connects with the first question."""
         return cls(Settings.from_env())
 
-    async def enqueue(self, request: Request) -> JobHandle:
+    async def enqueue(self, request: Request, *, validate: bool = True) -> JobHandle:
         """Accept one job. 3 round trips to Redis and one to the broker when the catalog is warm.
 
         Raises `InvalidInput` with every problem, `WorkflowNotFound` with suggestions and `TooManyJobs` (when there is a
         limit): nothing was written. Raises `Unavailable` when Redis is away: the job may have been written if the connection broke in that very moment;
         with an idempotency key the call can simply be repeated.
-        """
-        return (await self._accept([JobRequest.read(request)]))[0]
 
-    async def enqueue_many(self, requests: Iterable[Request]) -> list[JobHandle]:
+        Inputs are held against what the workflow takes, and stored as it takes them (`"12"` as 12), as far as the
+        catalog knows. `validate=False` leaves them as they are, for who knows better.
+        """
+        return (await self._accept([JobRequest.read(request)], validate=validate))[0]
+
+    async def enqueue_many(self, requests: Iterable[Request], *, validate: bool = True) -> list[JobHandle]:
         """Accept several jobs, in order. All are checked before the first is written.
 
         Raises what `enqueue` raises; the fields of problems begin with the request's place, counted from 0
@@ -116,17 +120,27 @@ class Producer:
             try:
                 read.append(JobRequest.read(request))
             except InvalidInput as error:
-                problems += [Problem(f"{place}.{problem.field}", problem.reason) for problem in error.problems]
+                problems += error.at(place)
         if problems:
             raise InvalidInput(problems)
-        return await self._accept(read)
+        return await self._accept(read, validate=validate, many=True)
 
-    async def _accept(self, requests: list[JobRequest]) -> list[JobHandle]:
+    async def _accept(self, requests: list[JobRequest], *, validate: bool, many: bool = False) -> list[JobHandle]:
         catalog = self._catalog or self._open_catalog()
         with self._db.asking():
             targets = [await catalog.resolve(request) for request in requests]
+            # What could not be resolved is not known to the catalog: no use asking it once more.
+            in_catalog = [bool(target.workflow_id) for target in targets]
+            asked, problems = [], list[Problem]()
+            for place, request in enumerate(requests):
+                try:
+                    asked.append(await catalog.checked(request) if validate and in_catalog[place] else request)
+                except InvalidInput as error:
+                    problems += error.at(place) if many else error.problems
+        if problems:
+            raise InvalidInput(problems)
         handles = []
-        for request, target in zip(requests, targets, strict=True):
+        for request, target in zip(asked, targets, strict=True):
             job_id = new_job_id()
             known, created = await self._store.create(
                 request,

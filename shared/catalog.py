@@ -6,19 +6,20 @@ that submits it asks again: a cold cache must not turn users away.
 """
 
 import asyncio
-import difflib
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 from shared.comfydeploy import ComfyDeploy
 from shared.database import REDIS_AWAY, Database
-from shared.errors import ConveyorError, WorkflowNotFound
+from shared.errors import ConveyorError, InvalidInput, WorkflowNotFound
+from shared.inputs import Signature, check, signature_of
 from shared.jobs.request import JobRequest
 from shared.jobs.store import Target
 from shared.limits.bucket import TokenBucket
+from shared.names import did_you_mean, tolerant
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,11 +45,6 @@ DEFAULT_CONCURRENCY = 2
 ENVIRONMENTS = ("production", "staging", "preview", "private-share", "public-share", "community-share")
 
 
-def tolerant(name: str) -> str:
-    """A name without case, spaces and punctuation, in any script: `SDXL  Portrait!` is `sdxl-portrait`."""
-    return "".join(character for character in name.casefold() if character.isalnum())
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One deployment, as far as a job needs it."""
@@ -62,15 +58,20 @@ class Entry:
     #: Runs carried out there at once.
     concurrency: int
     description: str | None = None
-    #: The fields of each `shared.comfydeploy.deployments.InputType`; None when the API did not say.
-    inputs: tuple[dict[str, Any], ...] | None = None
+    #: What it takes and gives; None when the API did not say.
+    signature: Signature | None = None
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Self:
         """An entry as it is stored. Fields we do not know are left out: a newer process wrote them."""
         known = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
-        inputs = known.get("inputs")
-        return cls(**(known | {"inputs": tuple(inputs) if inputs is not None else None}))
+        signature = known.get("signature")
+        return cls(**(known | {"signature": None if signature is None else Signature.of(signature)}))
+
+    def stored(self) -> dict[str, Any]:
+        """For JSON; `of` reads it back."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {"signature": None if self.signature is None else self.signature.stored()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,13 @@ class Copy:
         rank = {environment: place for place, environment in enumerate(ENVIRONMENTS)}
         return min(exact or found, key=lambda entry: rank.get(entry.environment, len(rank)), default=None)
 
-    def suggestions(self, name: str) -> list[str]:
-        """Names that look like this one, the nearest first."""
-        names = {tolerant(entry.name): entry.name for entry in self.entries}
-        return [names[near] for near in difflib.get_close_matches(tolerant(name), names, n=3, cutoff=0.5)]
+    def named(self, name: str) -> list[Entry]:
+        """The deployments a person means: of a workflow by its name, or the one of this id."""
+        return [e for e in self.entries if e.deployment_id == name or tolerant(e.name) == tolerant(name)]
+
+    def did_you_mean(self, name: str) -> str:
+        """A question with the names that look like this one; empty when none does."""
+        return did_you_mean(name, (entry.name for entry in self.entries))
 
 
 class Catalog:
@@ -143,11 +147,29 @@ class Catalog:
         if request.deployment_id or copy is None or copy.age_seconds > FRESH_SECONDS:
             # Deployments shared by others are not listed, but may be run; and an old copy may not know a new name.
             return Target(deployment_id=request.deployment_id or "")
-        near = copy.suggestions(request.workflow or "")
-        hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+        hint = copy.did_you_mean(request.workflow or "")
         where = f" in {request.environment}" if request.environment else ""
         message = f"There is no workflow {request.workflow!r}{where}.{hint}"
         raise WorkflowNotFound(message, user_message=message)
+
+    async def checked(self, request: JobRequest) -> JobRequest:
+        """The request with its inputs as they will be sent: `"12"` is 12 where a number is wanted.
+
+        Raises `InvalidInput` with everything that is wrong. What an author changed a moment ago is read again before
+        somebody is refused, and a copy that cannot be renewed refuses nobody. No round trip as a rule, see `resolve`.
+        """
+        copy = await self.copy()
+        entry = copy.find(request) if copy else None
+        inputs, problems = check(entry.signature if entry else None, request.inputs)
+        if problems and copy is not None and copy.age_seconds > RECHECK_SECONDS:
+            copy = await self._refreshed() or copy
+            entry = copy.find(request)
+            inputs, problems = check(entry.signature if entry else None, request.inputs)
+            if copy.age_seconds > FRESH_SECONDS:
+                return request
+        if problems:
+            raise InvalidInput(problems)
+        return request.model_copy(update={"inputs": inputs})
 
     async def copy(self) -> Copy | None:
         """The copy at hand, however old up to a day: workers keep it fresh, and nobody waits for the API meanwhile.
@@ -226,7 +248,7 @@ class Catalog:
         finally:
             await self._db.redis.delete(lease)
         self._copy, self._checked_at = Copy(time.time(), entries), time.monotonic()
-        text = json.dumps({"read_at": self._copy.read_at, "entries": [asdict(entry) for entry in entries]})
+        text = json.dumps({"read_at": self._copy.read_at, "entries": [entry.stored() for entry in entries]})
         await self._db.redis.set(self._db.keys.catalog, text, ex=round(STALE_SECONDS))
         return self._copy
 
@@ -255,7 +277,7 @@ class Catalog:
                 concurrency=(d.concurrency_limit if d.is_fluid else limits.get(d.machine_id or ""))
                 or DEFAULT_CONCURRENCY,
                 description=d.description,
-                inputs=None if d.input_types is None else tuple(asdict(one) for one in d.input_types),
+                signature=signature_of(d.input_types, d.workflow_api, d.workflow),
             )
             for d in deployments
         )

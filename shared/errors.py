@@ -103,6 +103,10 @@ class InvalidInput(GiveUp):
         super().__init__(lines, user_message=f"{self.user_message} {lines}"[:500], upstream_status=upstream_status)
         self.problems = problems
 
+    def at(self, place: int) -> list[Problem]:
+        """The problems of one request among several: fields begin with its place (`2.inputs.seed`)."""
+        return [Problem(f"{place}.{problem.field}", problem.reason) for problem in self.problems]
+
 
 class WorkflowNotFound(GiveUp):
     """No workflow or deployment of that name or id is visible to our key."""

@@ -46,7 +46,11 @@ def make_asks(seed: int, seconds: float, per_second: float) -> list[Ask]:
         burst = 12 if dice.random() < 0.02 else 1
         for _ in range(burst):
             workflow = dice.choices(list(WORKFLOWS), list(WORKFLOWS.values()))[0]
-            inputs = {} if workflow == "Caption Image" else {"prompt": f"number {len(asks)}"}
+            inputs = (
+                {"image": f"https://pictures.example/{len(asks)}.png"}
+                if workflow == "Caption Image"
+                else {"prompt": f"number {len(asks)}"}
+            )
             request = {
                 "workflow": workflow,
                 "inputs": inputs,

@@ -47,6 +47,9 @@ def enqueue(
     priority: Annotated[int | None, typer.Option(help="0 to 9, 9 first.")] = None,
     run_timeout: Annotated[int | None, typer.Option(metavar="SECONDS", help="Longest run.")] = None,
     progress: Annotated[bool, typer.Option("--progress", help="Ask for progress events.")] = False,
+    validate: Annotated[
+        bool, typer.Option("--validate/--no-validate", help="Hold inputs against what the workflow takes.")
+    ] = True,
     wait: Annotated[bool, typer.Option("--wait", help="Watch until all have ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -70,7 +73,12 @@ def enqueue(
         "progress": progress,
     }
     order = Order(
-        {name: value for name, value in fields.items() if value is not None}, input_ or [], count, wait, as_json
+        {name: value for name, value in fields.items() if value is not None},
+        input_ or [],
+        count,
+        wait=wait,
+        validate=validate,
+        as_json=as_json,
     )
     carry_out(lambda: enqueue_jobs(order), on_stop=order.still_going)
 
@@ -167,14 +175,19 @@ def upload(
 
 
 @app.command()
-def workflows(as_json: AsJson = False) -> None:
-    """List what can be run: name, environment, deployment, machine.
+def workflows(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A workflow, or a deployment's id.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what can be run: name, environment, deployment, machine. Of one workflow: what it takes and gives.
 
     [dim]$ conveyor workflows[/dim]
+
+    [dim]$ conveyor workflows "sdxl portrait" --json | jq .schema[/dim]
     """
     from producers.cli.workflows import show  # noqa: PLC0415
 
-    carry_out(lambda: show(as_json=as_json))
+    carry_out(lambda: show(name, as_json=as_json))
 
 
 @app.command()

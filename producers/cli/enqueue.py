@@ -22,6 +22,8 @@ class Order:
     inputs: list[str]
     count: int
     wait: bool
+    #: Hold the inputs against what the workflow takes.
+    validate: bool
     as_json: bool
     #: The jobs, once they are accepted.
     job_ids: list[str] = field(default_factory=list)
@@ -61,7 +63,12 @@ async def enqueue_jobs(order: Order) -> int:
     """Accept the jobs, print their ids, watch them with `--wait`."""
     requests = order.requests()
     async with Producer.from_env() as producer:
-        jobs = await producer.enqueue_many(requests)
+        try:
+            jobs = await producer.enqueue_many(requests, validate=order.validate)
+        except InvalidInput as error:
+            # All are alike, so each problem is told once, without the place of the job that has it.
+            alike = (Problem(problem.field.partition(".")[2], problem.reason) for problem in error.problems)
+            raise InvalidInput(list(dict.fromkeys(alike))) from None
         order.job_ids = list(dict.fromkeys(job.id for job in jobs))
         for job in jobs:
             if order.as_json:

@@ -3,11 +3,12 @@
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from producers.gateway.inputs import Input, inputs_of
+from producers.gateway.inputs import Input
 from producers.handle import Status
 from shared.catalog import Copy, Entry
+from shared.inputs import form_of
 from shared.jobs.callback import CallbackState
 from shared.jobs.event import JobError, Progress, QueuePlace, Result
 from shared.jobs.record import Job
@@ -159,25 +160,57 @@ class WorkflowView(BaseModel):
     environment: str = Field(examples=["production"])
     description: str | None
     inputs: list[Input] | None = Field(description="What may be given; null when the API does not say.")
+    outputs: list[str] = Field(description="Kinds of outputs to expect; others may come.", examples=[["image"]])
+    notes: list[str] = Field(description="Hints the workflow's author wrote into it, cut short.")
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
         """An entry of the catalog as it is shown."""
+        signature = entry.signature
         return cls(
             name=entry.name,
             deployment_id=entry.deployment_id,
             environment=entry.environment,
             description=entry.description,
-            inputs=inputs_of(entry),
+            inputs=None if signature is None else [Input.of(one) for one in signature.inputs],
+            outputs=list(signature.outputs) if signature else [],
+            notes=list(signature.notes) if signature else [],
         )
 
 
-class WorkflowList(BaseModel):
+class WorkflowForm(WorkflowView):
+    """A deployment of one workflow, with what a form builder needs."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    form: dict[str, Any] | None = Field(
+        serialization_alias="schema",
+        description="JSON Schema (2020-12) of `inputs`; null when the API does not say. `x-kind`, `x-multiline` and "
+        "`x-step` are as in `inputs`.",
+    )
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        """An entry of the catalog as it is shown alone."""
+        view = WorkflowView.of(entry)
+        return cls(**dict(view), form=form_of(entry.signature) if entry.signature else None)
+
+
+class _Aged(BaseModel):
+    age_seconds: float = Field(description="How old the copy is.")
+    stale: bool = Field(description="Older than it should be: the API cannot be reached, or no worker runs.")
+
+
+class WorkflowList(_Aged):
     """What can be run, from our copy of the API's deployments."""
 
     workflows: list[WorkflowView]
-    age_seconds: float = Field(description="How old the copy is.")
-    stale: bool = Field(description="Older than it should be: the API cannot be reached, or no worker runs.")
+
+
+class WorkflowForms(_Aged):
+    """The deployments of one workflow, from our copy."""
+
+    workflows: list[WorkflowForm]
 
 
 class FileView(BaseModel):

@@ -53,6 +53,8 @@ SCENES = [
     "an orchard in the snow",
     "a robot watering roses",
 ]
+#: A picture to describe; the simulator does not fetch it.
+CAPTIONED = {"image": "https://pictures.example/lighthouse.png", "length": "long"}
 #: What is asked for, and how often among ten jobs.
 MIX = [("SDXL Portrait", 5), ("flux dev", 2), ("Sticker GIF", 1), ("image-and-video pack", 1), ("Caption Image", 1)]
 
@@ -160,7 +162,7 @@ class _Demo:
             user = self.random.choice(USERS[frontend])
             workflow = self.random.choices([name for name, _ in MIX], [weight for _, weight in MIX])[0]
             scene = self.random.choice(SCENES)
-            inputs: dict[str, Any] = {"prompt": scene} if workflow != "Caption Image" else {"length": "long"}
+            inputs: dict[str, Any] = {"prompt": scene} if workflow != "Caption Image" else CAPTIONED
             request = JobRequest.read(
                 {
                     **({"deployment_id": deployment} if deployment else {"workflow": workflow}),

@@ -2,12 +2,12 @@
 
 A deployment is a workflow's version on a machine, under an environment. It has no name of its own: use the
 workflow's name and the environment (CONTRACT section 15). The answers are large, since each carries its version's
-whole graphs; those are left behind here.
+whole graphs. Keep of these only what is needed: `shared/inputs/` reads the inputs out of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,7 +48,7 @@ class InputType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """One deployment, without its graphs. Writes answer without the workflow's name, the version and the inputs."""
+    """One deployment. Writes answer without the workflow's name, the version and the inputs."""
 
     id: str
     workflow_id: str | None
@@ -73,6 +73,9 @@ class Deployment:
     input_types: tuple[InputType, ...] | None
     created_at: datetime | None
     updated_at: datetime | None
+    #: The version's two graphs, as in `Version`; None where the answer holds none.
+    workflow: dict[str, Any] | None = field(default=None, repr=False)
+    workflow_api: dict[str, Any] | None = field(default=None, repr=False)
 
 
 class Deployments:
@@ -258,6 +261,8 @@ def _deployment(answer: Answer, row: dict[str, Any]) -> Deployment:
         input_types=_input_types(inputs) if isinstance(inputs, list) else None,
         created_at=time_at(row.get("created_at")),
         updated_at=time_at(row.get("updated_at")),
+        workflow=mapping(version.get("workflow")) or None,
+        workflow_api=mapping(version.get("workflow_api")) or None,
     )
 
 

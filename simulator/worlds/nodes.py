@@ -22,14 +22,14 @@ class Graph:
         return [node_id, 0]
 
     def input(self, class_type: str, input_id: str, display_name: str = "", description: str = "", **own: Any) -> Link:
-        """Add an input node; `class_type` without the prefix the whole family shares."""
-        return self.node(
-            f"ComfyUIDeployExternal{class_type}",
-            input_id=input_id,
-            display_name=display_name,
-            description=description,
-            **own,
-        )
+        """Add an input node; `class_type` without the prefix the whole family shares.
+
+        The fields stand in the order of the node's widgets, in which the editor writes their values.
+        """
+        late = {name: value for name, value in own.items() if name.endswith("_url") or name == "bearer_token"}
+        early = {name: value for name, value in own.items() if name not in late}
+        shown = {"display_name": display_name, "description": description}
+        return self.node(f"ComfyUIDeployExternal{class_type}", **{"input_id": input_id, **early, **shown, **late})
 
     def text(self, input_id: str, default: str, display_name: str = "", description: str = "") -> Link:
         return self.input("Text", input_id, display_name, description, default_value=default)

@@ -23,6 +23,11 @@ from shared.settings import Settings
 
 RATE, BURST = 20.0, 20
 FRONTENDS = ("telegram", "discord", "web")
+#: Workflows that have nothing to use instead; the simulator does not fetch what is given.
+NEEDED: dict[str, dict[str, Any]] = {
+    "Caption Image": {"image": "https://pictures.example/fox.png"},
+    "LoRA Training": {"images": ["https://pictures.example/fox.png"]},
+}
 
 T = TypeVar("T")
 
@@ -120,7 +125,7 @@ class Site:
     async def enqueue(self, workflow: str = "SDXL Portrait", *, n: int = 0, **parts: Any) -> JobHandle:
         """One job; `n` spreads jobs over frontends and users."""
         request = {"workflow": workflow, "frontend": FRONTENDS[n % 3], "user": {"id": f"u{n % 7}"}}
-        return await self.producer.enqueue(request | {"inputs": {}} | parts)
+        return await self.producer.enqueue(request | {"inputs": NEEDED.get(workflow, {})} | parts)
 
     async def jobs(self, ids: Iterable[str]) -> list[Job]:
         """The records as they are now."""

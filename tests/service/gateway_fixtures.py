@@ -112,13 +112,11 @@ async def walk(database: Database, job_id: str, *states: str) -> None:
 RUN = ("submitting", "submitted", "running", "succeeded")
 
 
-async def catalog_of(
-    database: Database, *names: str, inputs: list[dict[str, Any]] | None = None, age: float = 60
-) -> None:
+async def catalog_of(database: Database, *names: str, signature: dict[str, Any] | None = None, age: float = 60) -> None:
     """What a worker wrote of the API's deployments, a minute ago."""
     entries = [
         {"deployment_id": f"d-{name}", "workflow_id": f"w-{name}", "name": name, "environment": "production"}
-        | {"pool": "m", "concurrency": 2, "description": None, "inputs": inputs}
+        | {"pool": "m", "concurrency": 2, "description": None, "signature": signature}
         for name in names
     ]
     await database.redis.set(database.keys.catalog, json.dumps({"read_at": time.time() - age, "entries": entries}))

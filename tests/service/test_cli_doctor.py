@@ -341,10 +341,13 @@ def test_jobs_are_counted_where_they_are(healthy: Stage) -> None:
     assert flying["finding"] == "4 runs of 1 workflow: w 4"
 
 
+UNKNOWN = {"inputs": None, "complete": False, "outputs": [], "notes": []}
+
+
 def test_workflows_lists_the_catalog(healthy: Stage) -> None:
     """Name, environment, deployment and machine, for people and for programs."""
     [entry] = [json.loads(line) for line in conveyor("workflows", "--json").stdout.splitlines()]
-    assert entry == ENTRY | {"deployment_id": "d", "description": None, "inputs": None}
+    assert entry == ENTRY | {"deployment_id": "d", "description": None, "schema": None} | UNKNOWN
     text = conveyor("workflows").stdout
     assert "SDXL Portrait" in text
     assert "s ago" in text

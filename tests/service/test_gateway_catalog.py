@@ -35,21 +35,25 @@ async def test_one_workflow_is_found_by_name_or_deployment(connected: Gateway) -
     by_name = (await connected.http.get("/v1/workflows/sdxl  portrait")).json()["workflows"]
     by_id = (await connected.http.get(f"/v1/workflows/{by_name[0]['deployment_id']}")).json()["workflows"]
     assert by_id == by_name[:1]
+    assert by_name[0]["schema"]["properties"]["cfg"] == {
+        "title": "Guidance", "type": "number", "minimum": 1, "maximum": 20, "default": 7.0, "x-kind": "number"
+    }  # fmt: skip
+    assert by_name[0]["outputs"] == ["image"]
+    assert "seed" in by_name[0]["schema"]["properties"], "works, though the API does not list it"
     assert (await connected.http.get("/v1/workflows/none of these")).status_code == 404
 
 
 async def test_an_old_catalog_says_so(gateway: Gateway) -> None:
     """Served while the API is down, with its age; without any it is a 503."""
     assert (await gateway.http.get("/v1/workflows")).status_code == 503
-    node = {"input_id": "size", "type": "integer", "class_type": "ComfyUIDeployExternalNumberSliderInt"}
-    node |= {"default_value": ["12", 0], "min_value": 64, "max_value": 2048, "display_name": "Size"}
-    await catalog_of(gateway.database, "portrait", inputs=[node, node], age=3600)
+    size = {"name": "size", "kind": "integer", "label": "Size", "minimum": 64, "maximum": 2048, "of_tomorrow": 1}
+    await catalog_of(gateway.database, "portrait", signature={"inputs": [size], "complete": True}, age=3600)
     answer = (await gateway.http.get("/v1/workflows")).json()
     assert answer["stale"] is True
     assert 3600 <= answer["age_seconds"] < 3700
     assert answer["workflows"][0]["inputs"] == [
         {"name": "size", "kind": "integer", "title": "Size", "min": 64, "max": 2048}
-        | {"description": None, "default": None, "step": None, "choices": None}
+        | {"description": None, "default": None, "step": None, "choices": None, "required": False, "multiline": False}
     ]
 
 

@@ -94,7 +94,7 @@ def test_commands_exist(path: Path) -> None:
                 # Its commands, of which `list` may be left out; alone it is spoken of as a whole.
                 found = below.get(rest.split()[0], below.get("list")) if rest.split() else found
                 assert found, line
-            options = {option for parameter in found.params for option in parameter.opts}
+            options = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
             assert set(re.findall(r"(?<=\s)--[a-z-]+", rest.partition("#")[0])) <= options | {"--help"}, line
 
 

@@ -117,5 +117,5 @@ export function fieldFor(input, client) {
 }
 
 function isLong(input) {
-  return isPrompt(input.name) || String(input.default ?? "").length > 60;
+  return input.multiline || isPrompt(input.name) || String(input.default ?? "").length > 60;
 }

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Path
 
 from producers.gateway.access import Known
 from producers.gateway.inside import Here
-from producers.gateway.models import WorkflowList, WorkflowView, is_stale
+from producers.gateway.models import WorkflowForm, WorkflowForms, WorkflowList, WorkflowView, is_stale
 from producers.gateway.problems import not_found, responses
-from shared.catalog import FRESH_SECONDS, tolerant
+from shared.catalog import FRESH_SECONDS
 
 router = APIRouter(prefix="/v1", tags=["workflows"])
 
@@ -27,14 +27,17 @@ async def workflows(_caller: Known, here: Here) -> WorkflowList:
 @router.get("/workflows/{name:path}", summary="One workflow", responses=responses(401, 403, 404, 422, 429, 503))
 async def workflow(
     name: Annotated[str, Path(min_length=1, max_length=200, examples=["SDXL Portrait"])], _caller: Known, here: Here
-) -> WorkflowList:
-    """The deployments of one workflow, by its name (case, spaces and punctuation do not matter) or a deployment's id."""
+) -> WorkflowForms:
+    """The deployments of one workflow, by its name (case, spaces and punctuation do not matter) or a deployment's id.
+
+    Each with a JSON Schema of its inputs, to build a form from.
+    """
     copy = await here.producer.workflows()
-    found = [entry for entry in copy.entries if tolerant(entry.name) == tolerant(name) or entry.deployment_id == name]
+    found = copy.named(name)
     if not found:
         raise not_found("workflow")
-    return WorkflowList(
-        workflows=[WorkflowView.of(entry) for entry in found],
+    return WorkflowForms(
+        workflows=[WorkflowForm.of(entry) for entry in found],
         age_seconds=round(copy.age_seconds, 1),
         stale=is_stale(copy, FRESH_SECONDS),
     )
