@@ -148,6 +148,7 @@ class Producer:
                 job_id=job_id,
                 windows=(self._settings.window, self._settings.user_window),
                 most_open=self._most_open,
+                weight=self._settings.tier_weights.get(request.user.tier or "", 1),
                 run_seconds=milestones.of_submit(await self._history.outlook(target.deployment_id)),
             )
             # A repeat after a lost answer finds our own job: that is the one we made.

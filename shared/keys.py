@@ -67,6 +67,10 @@ class Keys:
         """zset: users not in the ring whose next turn lies ahead, so that leaving and coming back gains nothing."""
         return f"{self.prefix}turns:{pool}"
 
+    def step(self, user: str) -> str:
+        """string: how far a job moves this user's turn on, when his tier weighs more than one; 2520 is a whole turn."""
+        return f"{self.prefix}step:{user}"
+
     def parked(self, user: str) -> str:
         """set: pools in which a user with a full window waits to get back into the ring."""
         return f"{self.prefix}parked:{user}"

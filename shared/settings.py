@@ -21,6 +21,10 @@ def _comma_list(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _comma_pairs(value: Any) -> Any:
+    return dict(part.partition("=")[::2] for part in _comma_list(value)) if isinstance(value, str) else value
+
+
 class Settings(BaseModel):
     """Every setting, named in the environment by its alias."""
 
@@ -42,6 +46,10 @@ class Settings(BaseModel):
     """Jobs past the lanes at once, of everybody."""
     user_window: int = Field(20, alias="CONVEYOR_USER_WINDOW", ge=1)
     """Jobs past the lanes at once, of one user."""
+    tier_weights: Annotated[dict[str, Annotated[int, Field(ge=1, le=10)]], BeforeValidator(_comma_pairs)] = Field(
+        {}, alias="CONVEYOR_TIER_WEIGHTS"
+    )
+    """How many turns a user of a tier (`user.tier`) gets where others get one, `plus=2,pro=4`; 1 to 10."""
     machine_window_factor: float = Field(2.0, alias="CONVEYOR_MACHINE_WINDOW_FACTOR", gt=0)
     """Jobs past the lanes at once on one machine, as a multiple of the machine's own concurrency limit."""
 

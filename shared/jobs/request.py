@@ -78,7 +78,7 @@ class _Closed(BaseModel):
 
 
 class User(_Closed):
-    """Who asked. `id` is the platform's, as a string; with the frontend it names the lane."""
+    """Who asked. `id` is the platform's, as a string; with the frontend it names the lane. `tier` may weigh more turns."""
 
     id: Annotated[str, BeforeValidator(_one_line), Field(min_length=1, max_length=128)]
     name: Label | None = None

@@ -28,6 +28,9 @@ IDEMPOTENCY_SECONDS = 24 * 3600
 #: No job lasts longer, from the ask to its end: a week in its lane, a day of running, and the worst of upstream.
 LONGEST_LIFE_SECONDS = 9 * 24 * 3600
 
+#: What a job moves its user's turn on by; as many can be divided by each weight (`shared/lua/prelude.lua`).
+WHOLE_TURN = 2520
+
 #: Jobs read in one round trip: so many answers at once are a small part of a worker's memory.
 PAGE = 1000
 
@@ -102,12 +105,14 @@ class JobStore:
         windows: tuple[int, int] = (0, 0),
         run_seconds: float | None = None,
         most_open: int = 0,
+        weight: int = 1,
     ) -> tuple[str, bool]:
         """Accept a job: record, lane and `job.queued` event together.
 
         Answers the job's id and whether it is new: a known idempotency key answers the job it stands for. `windows` (of
         everybody, of one user; 0 for none) and `run_seconds` (how long such a run takes) make the event's ETA. Raises
-        `TooManyJobs` when the user has `most_open` jobs that have not ended; 0 is no limit.
+        `TooManyJobs` when the user has `most_open` jobs that have not ended; 0 is no limit. `weight`, 1 to 10, is how many turns
+        the user gets from now on, for all his waiting jobs, where others get one.
         """
         echo = {
             "workflow": request.label,
@@ -128,6 +133,8 @@ class JobStore:
             "request": request.model_dump_json(exclude_defaults=True, exclude={"callback"}),
             "echo": json.dumps(echo, separators=(",", ":"))[1:-1],
         }
+        if weight > 1:
+            fields["step"] = str(WHOLE_TURN // weight)
         if request.callback:
             fields["callback_url"] = request.callback.url
             fields["callback_secret"] = request.callback.secret.get_secret_value()

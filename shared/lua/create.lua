@@ -6,7 +6,7 @@
 -- ARGV[2]  job id             a new UUIDv7
 -- ARGV[3]  fields             JSON object of texts: frontend, user, pool, workflow_id, deployment_id, label, request, wants_progress,
 --                             echo (JSON fragment with workflow, user, context and meta for the events); of a job with
---                             a callback also callback_url and callback_secret
+--                             a callback also callback_url and callback_secret; of a user whose tier weighs more, step
 -- ARGV[4]  priority           0-9
 -- ARGV[5]  pool limit         jobs past the lanes in this pool at once; 0 for no limit
 -- ARGV[6]  queue timeout      seconds until the job expires in its lane
@@ -59,6 +59,11 @@ if f.callback_url then
 end
 redis.call('SADD', key('frontends'), f.frontend)
 redis.call('HSET', key('pools'), f.pool, ARGV[5])
+if f.step then
+  redis.call('SET', key('step', f.user), f.step, 'EX', ARGV[13] or '864000')
+else
+  redis.call('DEL', key('step', f.user))
+end
 enter_lane(id, f.pool, f.user)
 
 local ahead = jobs_ahead(id, f.pool, f.user)

@@ -14,9 +14,9 @@
 -- Cost     O((taken + users with a full window) * pools). Users with a full window leave the ring and are put back by
 --          the release of one of their jobs, so they are met once, not at every dispatch.
 --
--- Fairness is start-time fair queueing (Goyal, Vin, Cheng 1996) with every job of the same length: a user's turn rises by one
--- with each job taken, a newcomer starts at the turn being served, so a burst of one user never delays another by
--- more than one job per turn.
+-- Fairness is start-time fair queueing (Goyal, Vin, Cheng 1996) with every job of the same length: a user's turn rises by his
+-- step with each job taken (the smaller, the greater his tier's weight), a newcomer starts at the turn being served, so a
+-- burst of one user never delays another by more than one job per turn.
 
 local most, window, user_window = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
@@ -54,12 +54,13 @@ while #taken < most and room > 0 do
     redis.call('SADD', key('parked', user), pool)
   else
     local id = redis.call('ZPOPMIN', lane)[1]
-    redis.call('HSET', key('clocks'), pool, turn)
+    redis.call('HSET', key('clocks'), pool, int(turn))
+    local next_turn = int(turn + step_of(user))
     if redis.call('EXISTS', lane) == 1 then
-      redis.call('ZADD', key('ring', pool), turn + 1, user)
+      redis.call('ZADD', key('ring', pool), next_turn, user)
     else
       redis.call('ZREM', key('ring', pool), user)
-      redis.call('ZADD', key('turns', pool), turn + 1, user)
+      redis.call('ZADD', key('turns', pool), next_turn, user)
     end
     if id and redis.call('HGET', key('job', id), 'state') == 'queued' then
       redis.call('ZREM', key('expiring'), id)

@@ -62,6 +62,12 @@ local function announce(id, event_type, at, parts)
   return seq, entry, data
 end
 
+-- How far a job moves its user's turn on. Whole numbers, so that sums of many stay exact: 2520 can be divided by each weight
+-- from 1 to 10.
+local function step_of(user)
+  return tonumber(redis.call('GET', key('step', user)) or '2520')
+end
+
 -- Put a user into the ring of a pool, not before the turn already earned: leaving and coming back gains nothing.
 local function join_ring(pool, user)
   local ring = key('ring', pool)
@@ -144,7 +150,7 @@ local function reschedule(workflow)
   end
 end
 
--- How many jobs go before this one, exactly: turns are served in order, ties by name, one job a turn.
+-- How many jobs go before this one, exactly: turns are served in order, ties by name, each job one step of its user.
 local function jobs_ahead(id, pool, user)
   local rank = redis.call('ZRANK', key('lane', pool, user), id)
   if not rank then return nil end
@@ -152,13 +158,13 @@ local function jobs_ahead(id, pool, user)
   -- A parked user comes back at his own turn or, when that has passed meanwhile, at the one being served.
   local clock = tonumber(redis.call('HGET', key('clocks'), pool) or '0')
   local mine = redis.call('ZSCORE', ring, user) or redis.call('ZSCORE', key('turns', pool), user)
-  local turn = math.max(clock, tonumber(mine or clock)) + rank
+  local turn = math.max(clock, tonumber(mine or clock)) + rank * step_of(user)
   local ahead = rank
   local others = redis.call('ZRANGEBYSCORE', ring, '-inf', turn, 'WITHSCORES')
   for i = 1, #others, 2 do
     if others[i] ~= user then
-      local gap = turn - tonumber(others[i + 1])
-      local before = math.floor(gap) + ((gap > math.floor(gap) or others[i] < user) and 1 or 0)
+      local gap, step = turn - tonumber(others[i + 1]), step_of(others[i])
+      local before = math.floor(gap / step) + ((gap % step > 0 or others[i] < user) and 1 or 0)
       ahead = ahead + math.min(before, redis.call('ZCARD', key('lane', pool, others[i])))
     end
   end

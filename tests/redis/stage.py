@@ -85,11 +85,13 @@ async def put(
     pool_limit: int = 0,
     workflow_id: str = "wf",
     job_id: str = "",
+    weight: int = 1,
     **parts: Any,
 ) -> str:
     """Put one job into its lane."""
     target = Target(workflow_id=workflow_id, deployment_id="dep", pool=pool, pool_limit=pool_limit)
-    known, _ = await JobStore(database).create(request(user, **parts), target, job_id=job_id or new_job_id())
+    ask, store = request(user, **parts), JobStore(database)
+    known, _ = await store.create(ask, target, job_id=job_id or new_job_id(), weight=weight)
     return known
 
 

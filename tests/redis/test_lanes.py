@@ -1,7 +1,7 @@
 """Whose job goes next: fair between users, in order within a lane, never more than the windows, none lost or taken twice.
 
 The model is start-time fair queueing in a few lines: everybody has a turn; the lowest turn goes first and then stands
-one further on; whoever joins starts at the turn being served. What the scripts do beyond that (remembering turns of
+one step further on; whoever joins starts at the turn being served. What the scripts do beyond that (remembering turns of
 users who left, parking those with a full window) must make no difference to the order.
 """
 
@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 
 from producers.local.redis_server import RedisServer
 from shared.database import Database
+from shared.jobs.store import WHOLE_TURN
 from tests.redis.stage import Clock, Theatre, lane_user, look_at, move, put, submit, take
 
 WINDOW, USER_WINDOW, STARTING_WINDOW = 8, 2, 5
@@ -49,9 +50,11 @@ class Model:
     clock: Counter[str] = field(default_factory=Counter)
     #: (pool, user) -> turn; for users outside the ring it may lie behind the clock.
     turn: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: How far a job moves its user on: a whole turn, or the part of one that his tier's weight makes.
+    step: dict[str, int] = field(default_factory=dict)
     ring: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     parked: set[tuple[str, str]] = field(default_factory=set)
-    #: (pool, user, other) -> jobs of `user` minus jobs of `other` taken since both wait.
+    #: (pool, user, other) -> turns of `user` minus turns of `other` taken since both wait.
     lead: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
     def lane(self, pool: str, user: str) -> list[str]:
@@ -113,10 +116,10 @@ class Model:
                 continue
             job_id = self.lane(pool, user)[0]
             self.clock[pool] = self.turn[pool, user]
-            self.turn[pool, user] += 1
+            self.turn[pool, user] += self.step[user]
             for other in self.ring[pool] - {user}:
-                self.lead[pool, user, other] += 1
-                self.lead[pool, other, user] -= 1
+                self.lead[pool, user, other] += self.step[user]
+                self.lead[pool, other, user] -= self.step[user]
             self.past.add(job_id)
             self.starting.add(job_id)
             self.leave(job_id)
@@ -127,7 +130,7 @@ class Model:
         """The order in which one pool would be served if it were alone and no window held it up."""
         users = self.ring[pool] | ({also} if also else set())
         turns = [
-            (max(self.turn[pool, user], self.clock[pool]) + n, user, job_id)
+            (max(self.turn[pool, user], self.clock[pool]) + n * self.step[user], user, job_id)
             for user in users
             for n, job_id in enumerate(self.lane(pool, user))
         ]
@@ -152,23 +155,27 @@ class Lanes(RuleBasedStateMachine):
     @initialize(burst=st.integers(0, 6))
     def somebody_asks_for_many(self, burst: int) -> None:
         for _ in range(burst):
-            self.put("ada", "", 5, 0, 0)
+            self.put("ada", "", 5, 0, 1)
 
     @rule(
         user=st.sampled_from(["ada", "bob", "cy"]),
         pool=st.sampled_from(["", "m1", "m2"]),
         priority=st.sampled_from([0, 5, 9]),
         limit=st.sampled_from([1, 2, 4]),
-        ms=st.integers(0, 2),
+        weight=st.sampled_from([1, 1, 2, 3, 10]),
     )
-    def put(self, user: str, pool: str, priority: int, limit: int, ms: int) -> None:
-        self.on(self.on.clock.advance(ms / 1000))
+    def put(self, user: str, pool: str, priority: int, limit: int, weight: int) -> None:
         limit = limit if pool else 0
-        job_id = self.on(put(self.db, user, pool=pool, pool_limit=limit, priority=priority))
+        job_id = self.on(put(self.db, user, pool=pool, pool_limit=limit, priority=priority, weight=weight))
+        self.model.step[lane_user(user)] = WHOLE_TURN // weight
         rank = (9 - priority, self.on.clock.now_ms, job_id)
         self.model.jobs[job_id] = Waiting(job_id, lane_user(user), pool, rank)
         self.model.limits[pool] = limit
         self.model.enter(job_id)
+
+    @rule(ms=st.integers(1, 2))
+    def time_passes(self, ms: int) -> None:
+        self.on(self.on.clock.advance(ms / 1000))
 
     @rule(most=st.integers(1, 6))
     def dispatch(self, most: int) -> None:
@@ -245,7 +252,7 @@ class Lanes(RuleBasedStateMachine):
             turns = {user: model.turn[pool, user] for user in model.ring[pool]}
             assert sight.sets.get(f"ring:{pool}", {}) == turns
             # Nobody in the ring is more than one turn from anybody else.
-            assert all(turn - model.clock[pool] in (0, 1) for turn in turns.values())
+            assert all(0 <= turn - model.clock[pool] <= WHOLE_TURN for turn in turns.values())
 
     @invariant()
     def a_user_who_waits_is_in_the_ring_or_will_be_put_back(self) -> None:
@@ -255,9 +262,9 @@ class Lanes(RuleBasedStateMachine):
                 assert self.model.used_by(job.user) > 0
 
     @invariant()
-    def between_users_who_both_wait_the_jobs_taken_hardly_differ(self) -> None:
+    def between_users_who_both_wait_the_turns_taken_hardly_differ(self) -> None:
         # One for the turn somebody may be behind when the other joins, one for the job being served.
-        assert all(abs(lead) <= 2 for lead in self.model.lead.values())
+        assert all(abs(lead) <= 2 * WHOLE_TURN for lead in self.model.lead.values())
 
 
 def test_lanes_windows_and_turns(redis_server: RedisServer) -> None:
@@ -275,6 +282,31 @@ async def test_two_who_start_together_stay_within_one_job(database: Database) ->
     for job_id in await take(database, 60):
         lead += 1 if owner[job_id] == "ada" else -1
         assert abs(lead) <= 1
+
+
+async def test_who_weighs_four_gets_four_turns_where_another_gets_one(database: Database) -> None:
+    """Of jobs taken while both wait, the share of each is its weight's, all along and not only in the end."""
+    owner = {await put(database, "ada"): "ada" for _ in range(20)}
+    owner |= {await put(database, "pro", weight=4): "pro" for _ in range(80)}
+
+    taken = [owner[job_id] for job_id in await take(database, 100)]
+
+    for start in range(0, 100, 5):
+        assert Counter(taken[start : start + 5]) == {"ada": 1, "pro": 4}
+
+
+async def test_a_user_who_no_longer_pays_waits_like_others(database: Database) -> None:
+    """The tier of the last ask is what counts, for all of a user's waiting jobs."""
+    for _ in range(10):
+        await put(database, "bob", weight=10)
+    await put(database, "bob")
+    for _ in range(10):
+        await put(database, "ada")
+
+    first = await take(database, 10)
+
+    jobs = [job for job in (await look_at(database)).jobs.values() if job["id"] in first]
+    assert Counter(job["user"] for job in jobs) == {lane_user("ada"): 5, lane_user("bob"): 5}
 
 
 async def test_a_burst_of_588_holds_a_newcomer_up_by_one_job(database: Database) -> None:

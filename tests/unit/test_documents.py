@@ -219,7 +219,7 @@ def settings_table() -> list[str]:
     rows = []
     for field, info in Settings.model_fields.items():
         plain = int(info.default) if info.annotation is bool else info.default
-        default = "" if plain in (None, "", []) else f"`{plain}`"
+        default = "" if plain in (None, "", [], {}) else f"`{plain}`"
         rows.append(f"| `{info.alias}` | {default} | {allowed(info.annotation, info.metadata)} | {meanings()[field]} |")
     return rows
 

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "CONVEYOR_RATE_BURST": ("50", 50),
     "CONVEYOR_WINDOW": ("7", 7),
     "CONVEYOR_USER_WINDOW": ("3", 3),
+    "CONVEYOR_TIER_WEIGHTS": ("plus=2, pro=4", {"plus": 2, "pro": 4}),
     "CONVEYOR_MACHINE_WINDOW_FACTOR": ("1.5", 1.5),
     "CONVEYOR_SLOTS": ("16", 16),
     "CONVEYOR_PUBLIC_URL": ("https://hooks.example", "https://hooks.example"),
@@ -59,7 +60,7 @@ def plain(value: Any) -> Any:
 
 def as_text(value: Any) -> str:
     """A default as an operator writes it."""
-    if value is None or value == []:
+    if value is None or value in ([], {}):
         return ""
     if isinstance(value, bool):
         return str(int(value))
@@ -135,6 +136,8 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("CONVEYOR_RATE_BURST", "20.5"),
         ("CONVEYOR_WINDOW", "0"),
         ("CONVEYOR_USER_WINDOW", "-1"),
+        ("CONVEYOR_TIER_WEIGHTS", "pro=11"),
+        ("CONVEYOR_TIER_WEIGHTS", "pro"),
         ("CONVEYOR_MACHINE_WINDOW_FACTOR", "hunter2"),
         ("CONVEYOR_SLOTS", "1001"),
         ("CONVEYOR_JOB_KEEP_SECONDS", "59"),
