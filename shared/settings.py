@@ -9,16 +9,30 @@ import hashlib
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from shared.errors import MissingSetting
+from shared.secret_files import with_secret_files
 
 PREFIX = "CONVEYOR_"
 
 
 def _comma_list(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    """Parts between commas; in a file, one a line reads better."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.replace("\n", ",").split(",") if part.strip()]
+
+
+def _with_password(url: str, password: str) -> str:
+    """The address with the password in it. Raises `MissingSetting` when it has one already."""
+    parts = urlsplit(url)
+    account, _, host = parts.netloc.rpartition("@")
+    if ":" in account:
+        raise MissingSetting("REDIS_PASSWORD is set and REDIS_URL has a password, too.", check="set it once.")
+    return urlunsplit(parts._replace(netloc=f"{account}:{quote(password, safe='')}@{host}"))
 
 
 def _comma_pairs(value: Any) -> Any:
@@ -36,6 +50,8 @@ class Settings(BaseModel):
     """Base URL of the API, with or without `/api`, with or without a slash at the end."""
     redis_url: str = Field("redis://localhost:6379/0", alias="REDIS_URL", repr=False)
     """The one Redis: jobs, lanes, budget, streams, and Celery's broker and results."""
+    redis_password: SecretStr | None = Field(None, alias="REDIS_PASSWORD")
+    """The password of Redis, when it is not in `REDIS_URL`."""
 
     rate_per_second: float = Field(10.0, alias="CONVEYOR_RATE_PER_SECOND", gt=0, le=10_000)
     """API calls per second, all workers together."""
@@ -101,17 +117,21 @@ class Settings(BaseModel):
         """Read the environment once.
 
         An empty variable counts as not set, so that a line `NAME=` in an env file means the default.
+        A secret may come from a file instead: `<name>_FILE` says which (`shared/secret_files.py`).
         Raises `MissingSetting` that names every wrong or unknown variable, never a value.
         """
-        environ = os.environ if environ is None else environ
         names = cls.names()
+        environ = with_secret_files(os.environ if environ is None else environ, cls.secrets())
         unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in names)
         if unknown:
             raise MissingSetting(
                 f"Unknown setting {', '.join(unknown)}.", check="the spelling; `.env.example` lists every setting."
             )
+        told = {name: environ[name] for name in names if environ.get(name)}
+        if password := told.get("REDIS_PASSWORD"):
+            told["REDIS_URL"] = _with_password(told.get("REDIS_URL", cls.model_fields["redis_url"].default), password)
         try:
-            return cls.model_validate({name: environ[name] for name in names if environ.get(name)})
+            return cls.model_validate(told)
         except ValidationError as error:
             wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
             raise MissingSetting(f"Wrong setting {wrong}.", check="`.env.example` for what is allowed.") from None
@@ -120,6 +140,16 @@ class Settings(BaseModel):
     def names(cls) -> frozenset[str]:
         """The environment variables we read."""
         return frozenset(field.alias for field in cls.model_fields.values() if field.alias)
+
+    @classmethod
+    def secrets(cls) -> frozenset[str]:
+        """Those of them that hold a secret, each of which may come from a file."""
+        fields = cls.model_fields.values()
+        return frozenset(
+            field.alias
+            for field in fields
+            if field.alias and (field.alias == "REDIS_URL" or "SecretStr" in str(field.annotation))
+        )
 
     def require_api_key(self) -> str:
         """The API key, or `MissingSetting` that says where to get one."""

@@ -19,7 +19,7 @@ def shown(settings: Settings) -> Iterator[Check]:
     """Each setting with its value and where it comes from."""
     for name, field in Settings.model_fields.items():
         alias = str(field.alias)
-        source = "environment" if os.environ.get(alias) else "default"
+        source = "environment" if os.environ.get(alias) else "file" if os.environ.get(f"{alias}_FILE") else "default"
         text = masked(getattr(settings, name))
         yield ok(alias, f"{text} ({source})" if text else f"not set ({source})")
 
