@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from producers.cli.api.app import api_app
 from producers.cli.options import AsJson
 from producers.cli.options import user as user_here
 from producers.cli.outcome import OK, carry_out
@@ -27,6 +28,7 @@ app = typer.Typer(
 
 app.add_typer(results_app)
 app.add_typer(rate_app)
+app.add_typer(api_app)
 
 
 @app.command()

@@ -1,8 +1,6 @@
 """A frontend's dead letters on the command line: list them, and put them back."""
 
 import json
-import signal
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +8,7 @@ from dataclasses import asdict, dataclass
 import typer
 
 from producers.cli.columns import columns
+from producers.cli.confirm import agreed
 from producers.cli.outcome import OK, REFUSED, say
 from producers.results.dead_letters import DeadLetter, DeadLetters, Replayed
 from shared.database import Database
@@ -105,21 +104,8 @@ def _agreed(frontend: str, letters: Sequence[DeadLetter]) -> bool:
     what = (
         f"{len(letters)} dead {'letter' if len(letters) == 1 else 'letters'} of {jobs} {'job' if jobs == 1 else 'jobs'}"
     )
-    if not sys.stdin.isatty():
-        say(f"{what} would go to {groups} on {frontend}: add --yes when nobody can be asked.")
-        return False
-    if _confirmed(f"Replay {what} to {groups} on {frontend}?"):
-        return True
-    say("Nothing was replayed.")
-    return False
-
-
-def _confirmed(question: str) -> bool:
-    # The loop's own handler of Ctrl-C waits for the next await; a person at a prompt means now.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:
-        raise KeyboardInterrupt from None
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    return agreed(
+        f"Replay {what} to {groups} on {frontend}?",
+        unasked=f"{what} would go to {groups} on {frontend}",
+        refused="Nothing was replayed.",
+    )

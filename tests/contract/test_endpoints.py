@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 import shared.comfydeploy
+from producers.cli.api.app import api_app
 from shared.comfydeploy import ComfyDeploy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +35,7 @@ def section(text: str, heading: str) -> list[list[str]]:
 
 
 THEIRS = section(PAGE, "As the documents say it")
-#: (real, method, test) of both tables.
+#: (real, method, command, test) of both tables.
 ROWS = [row[1:] for row in THEIRS] + section(PAGE, "Not in the documents")
 
 
@@ -79,7 +81,7 @@ async def client() -> Any:
 
 async def test_every_method_of_the_client_has_a_row_and_no_other(client: ComfyDeploy) -> None:
     """`resource.method` of every public coroutine and stream of the client's resources."""
-    named = {method for _, methods, _ in ROWS for method in re.findall(r"`([\w.]+)`", methods)}
+    named = {method for _, methods, *_ in ROWS for method in re.findall(r"`([\w.]+)`", methods)}
     resources = {
         name: value for name, value in vars(client).items() if type(value).__module__.startswith("shared.comfydeploy")
     }
@@ -90,6 +92,21 @@ async def test_every_method_of_the_client_has_a_row_and_no_other(client: ComfyDe
         if not name.startswith("_") and resource != "timeouts"
     }
     assert named == there
+
+
+def commands(group: Any, path: str = "") -> set[str]:
+    """Every command of a group, `machines create serverless`."""
+    found = set[str]()
+    for name, command in group.commands.items():
+        found |= commands(command, f"{path}{name} ") if hasattr(command, "commands") else {f"{path}{name}"}
+    return found
+
+
+def test_every_command_of_the_api_has_a_row_and_no_other() -> None:
+    """What can be asked in Python can be typed, and a command that is added is added to the page."""
+    named = {command for *_, typed, _ in ROWS for command in re.findall(r"`([^`]+)`", typed)}
+    assert named == commands(typer.main.get_command(api_app))
+    assert not [real for real, _, typed, _ in ROWS if not typed]
 
 
 @pytest.mark.parametrize("test", sorted({test.strip("`") for *_, test in ROWS}))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -359,11 +360,11 @@ class Bench:
 # --------------------------------------------------------------------------- fixtures
 
 
-@pytest.fixture(scope="session")
-def simulator() -> Iterator[str]:
-    """The URL of one simulator program for all tests of this process."""
+@contextmanager
+def simulated(*, speed: float) -> Iterator[str]:
+    """The URL of a simulator as a program of its own."""
     program = subprocess.Popen(
-        [sys.executable, "-u", "-m", "simulator", "--port", "0", "--speed", "50"],
+        [sys.executable, "-u", "-m", "simulator", "--port", "0", "--speed", str(speed)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -378,6 +379,13 @@ def simulator() -> Iterator[str]:
         program.terminate()
         program.wait(10)
         program.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[str]:
+    """The URL of one simulator program for all tests of this process."""
+    with simulated(speed=50) as url:
+        yield url
 
 
 @pytest.fixture

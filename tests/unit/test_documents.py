@@ -89,10 +89,10 @@ def test_commands_exist(path: Path) -> None:
         # Not after `install`: there it is the package.
         for command, rest in re.findall(r"(?:^|\$ |/|worker )conveyor ([a-z]+)(.*)", line):
             assert command in commands, line
-            found = commands[command]
-            if below := getattr(found, "commands", None):
+            found, words = commands[command], rest.split()
+            while words and (below := getattr(found, "commands", None)):
                 # Its commands, of which `list` may be left out; alone it is spoken of as a whole.
-                found = below.get(rest.split()[0], below.get("list")) if rest.split() else found
+                found = below.get(words.pop(0), below.get("list"))
                 assert found, line
             options = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
             assert set(re.findall(r"(?<=\s)--[a-z-]+", rest.partition("#")[0])) <= options | {"--help"}, line
