@@ -90,6 +90,47 @@ class Keys:
         """zset: waiting jobs by when they stop being worth waiting for (ms)."""
         return f"{self.prefix}expiring"
 
+    # -- levers of operators ------------------------------------------------------------------------------------
+
+    @property
+    def audit(self) -> str:
+        """stream: what operators changed, who and why; the last 10,000 acts."""
+        return f"{self.prefix}audit"
+
+    @property
+    def pauses(self) -> str:
+        """hash: scope -> JSON of a pause that goes on. Scopes: `all`, `frontend:…`, `user:<frontend>:…`, `workflow:<id>`."""
+        return f"{self.prefix}pauses"
+
+    @property
+    def paused(self) -> str:
+        """hash: scope -> how long its ended pauses lasted together, ms: by so much later its jobs expire."""
+        return f"{self.prefix}paused"
+
+    def aside(self, scope: str) -> str:
+        """zset: what dispatch took aside for a pause: users out of their rings, or jobs of a workflow out of their lanes."""
+        return f"{self.prefix}aside:{scope}"
+
+    @property
+    def aside_users(self) -> str:
+        """hash: user -> jobs of theirs that are aside, of all workflows."""
+        return f"{self.prefix}aside:users"
+
+    @property
+    def returning(self) -> str:
+        """set: scopes whose pause is over, and for which something is still aside."""
+        return f"{self.prefix}returning"
+
+    @property
+    def limits(self) -> str:
+        """hash: what an operator set live: `window`, `user_window`, `pool:<pool>`, `user:<user>` -> jobs past the lanes."""
+        return f"{self.prefix}limits"
+
+    @property
+    def drains(self) -> str:
+        """hash: worker -> JSON of why it takes nothing new."""
+        return f"{self.prefix}drains"
+
     # -- past the lanes -----------------------------------------------------------------------------------------
 
     @property

@@ -120,10 +120,14 @@ async def _submit(engine: Engine, job: Job) -> float | None:
     await reach("after_token", job.id)
     began = time.monotonic()
     moved = await engine.store.move(
-        job.id, JobState.SUBMITTING, deployment_id=target.deployment_id, workflow_id=target.workflow_id
+        job.id,
+        JobState.SUBMITTING,
+        unless_paused=True,
+        deployment_id=target.deployment_id,
+        workflow_id=target.workflow_id,
     )
     if not moved:
-        return None  # cancelled or expired while we waited
+        return None  # cancelled or paused while we waited
     await reach("after_intent", job.id)
     if time.monotonic() - began > STALLED_SECONDS:
         raise TryLater("This worker stood still between the intent and the POST; others may have acted on it.")

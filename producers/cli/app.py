@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from producers.cli.api.app import api_app
+from producers.cli.levers_app import levers_app
 from producers.cli.options import AsJson
 from producers.cli.options import user as user_here
 from producers.cli.outcome import OK, carry_out
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(results_app)
 app.add_typer(rate_app)
 app.add_typer(api_app)
+app.add_typer(levers_app)
 
 
 @app.command()

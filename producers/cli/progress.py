@@ -46,8 +46,12 @@ def detail(event: Event) -> str:
         percent = "" if fraction is None else f"{fraction:.0%}"
         return f"{percent} {event.progress.text or ''}".strip()
     if event.queue is not None and event.state is JobState.QUEUED:
-        return f"position {event.queue.position}, {event.queue.ahead} ahead"
+        return f"position {event.queue.position}, {event.queue.ahead} ahead{_paused(event.queue)}"
     return f"run {event.run_id}" if event.run_id else ""
+
+
+def _paused(place: QueuePlace) -> str:
+    return f", paused: {place.paused}" if place.paused else ""
 
 
 def left(event: Event) -> str:
@@ -147,7 +151,7 @@ class LiveTable:
             bar = ProgressBar(total=1.0, completed=fraction or 0.0, pulse=fraction is None)
         elif event.state is JobState.QUEUED:
             place = self._places.get(job_id, event.queue)
-            bar, said = Text(f"{place.ahead} ahead" if place else "starting"), ""
+            bar, said = Text(f"{place.ahead} ahead" if place else "starting"), _paused(place)[2:] if place else ""
         state = Text(event.state.value, style=COLOURS.get(event.state, ""))
         table.add_row(job_id, state, bar, f"{seconds:.0f}", left(event), Text(said))
 

@@ -43,6 +43,8 @@ def show(status: Status, *, as_json: bool) -> None:
     }
     if status.queue:
         rows["queue"] = f"position {status.queue.position}, {status.queue.ahead} ahead"
+    if status.queue and status.queue.paused:
+        rows["paused"] = status.queue.paused
     if status.eta_seconds is not None:
         rows["ends"] = f"probably within {status.eta_seconds:.0f} s"
     if job.progress and not job.final:

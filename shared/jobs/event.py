@@ -115,6 +115,7 @@ class QueuePlace(_Open):
     position: int = Field(description="1 is next.")
     ahead: int = Field(description="Jobs that will go first, of all users.")
     eta_seconds: float | None = Field(None, description="Seconds until its turn, at the pace of the last jobs.")
+    paused: str | None = Field(None, description="Why operators have paused it; null: they have not.")
 
 
 class EventUser(_Open):

@@ -55,10 +55,11 @@ class Lanes:
 
     async def place(self, job_id: str) -> QueuePlace | None:
         """Where a job waits, and when its turn is; None when it does not wait in a lane. O(waiting users)."""
-        ahead, turn_ms = await self._db.run("place", job_id, self._settings.window, self._settings.user_window)
+        ahead, turn_ms, paused = await self._db.run("place", job_id, self._settings.window, self._settings.user_window)
         if ahead < 0:
             return None
-        return QueuePlace(position=ahead + 1, ahead=ahead, eta_seconds=None if turn_ms < 0 else turn_ms / 1000)
+        eta = None if turn_ms < 0 else turn_ms / 1000
+        return QueuePlace(position=ahead + 1, ahead=ahead, eta_seconds=eta, paused=paused or None)
 
     async def overdue(
         self,

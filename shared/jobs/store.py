@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from shared.database import Database
 from shared.errors import JobNotFound, TooManyJobs
 from shared.identifiers import new_job_id
+from shared.jobs.by import By
 from shared.jobs.event import EventType, JobError, Progress, Result, Timing
 from shared.jobs.record import FOLLOWED_FIELDS, Followed, Job
 from shared.jobs.request import JobRequest
@@ -61,8 +62,8 @@ class Target:
 class Moved:
     """The answer to a move."""
 
-    reply: Literal["moved", "refused", "missing"]
-    #: The state that refused; "" otherwise.
+    reply: Literal["moved", "refused", "missing", "paused"]
+    #: The state that refused, or the scope of the pause; "" otherwise.
     state: str = ""
     #: The number of the job's last event after the move.
     seq: int = 0
@@ -200,12 +201,15 @@ class JobStore:
         first_look_seconds: float = 0.0,
         attempt: int | None = None,
         eta_seconds: float | None = None,
+        unless_paused: bool = False,
+        by: By | None = None,
         **fields: str,
     ) -> Moved:
         """Move a job if it is in one of `from_` (default: every state that may move there), and announce it.
 
         A late or repeated move is refused and changes nothing; so is one that speaks of another `attempt` to submit than
-        the job's present one. `fields` are merged into the record.
+        the job's present one. `fields` are merged into the record. With `unless_paused` a paused job goes back to its lane.
+        `by` an operator: it is written into the audit, and a run that would go on without its job is cancelled by upkeep.
         """
         allowed = sources(to) if from_ is None else frozenset(from_) & sources(to)
         texts = dict(fields)
@@ -223,6 +227,8 @@ class JobStore:
             json.dumps(texts),
             delay_ms,
             "" if attempt is None else attempt,
+            "1" if unless_paused else "",
+            by.json() if by else "",
         )
         if word != "moved":
             return Moved(word, state=detail)

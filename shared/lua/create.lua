@@ -32,6 +32,7 @@ if redis.call('EXISTS', key('job', id)) == 1 then return {'exists', id} end
 local most = tonumber(ARGV[12] or '0')
 if most > 0 then
   local open = tonumber(redis.call('HGET', key('window', 'users'), f.user) or '0')
+  open = open + tonumber(redis.call('HGET', key('aside', 'users'), f.user) or '0')
   for _, pool in ipairs(redis.call('HKEYS', key('pools'))) do
     open = open + redis.call('ZCARD', key('lane', pool, f.user))
   end
@@ -65,11 +66,15 @@ else
   redis.call('DEL', key('step', f.user))
 end
 enter_lane(id, f.pool, f.user)
+-- How long jobs like this were paused before it came does not count for it.
+local paused_before = paused_ms(f.user, f.workflow_id, now)
+if paused_before > 0 then redis.call('HSET', key('job', id), 'paused_before', int(paused_before)) end
 
 local ahead = jobs_ahead(id, f.pool, f.user)
-local turn = turn_in(id, f.pool, f.user, ahead, ARGV[9], ARGV[10])
-local place = string.format('{"position":%d,"ahead":%d,"eta_seconds":%s}', ahead + 1, ahead,
-  turn and string.format('%.1f', turn / 1000) or 'null')
+local scope, pause = pause_of(f.user, f.workflow_id)
+local turn = not scope and turn_in(id, f.pool, f.user, ahead, ARGV[9], ARGV[10])
+local place = string.format('{"position":%d,"ahead":%d,"eta_seconds":%s,"paused":%s}', ahead + 1, ahead,
+  turn and string.format('%.1f', turn / 1000) or 'null', scope and cjson.encode(pause.reason) or 'null')
 local eta = turn and ARGV[11] ~= '' and string.format('%.1f', turn / 1000 + ARGV[11]) or nil
 local _, entry = announce(id, 'job.queued', now, {queue = place, eta_seconds = eta})
 redis.call('HSET', key('job', id), 'first_event', entry)

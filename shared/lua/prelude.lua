@@ -80,6 +80,38 @@ local function join_ring(pool, user)
   redis.call('ZADD', ring, turn, user)
 end
 
+-- Which pauses a user's job of a workflow may be under.
+local function scopes_of(user, workflow)
+  local scopes = {'all', 'frontend:' .. string.match(user, '^[^:]*'), 'user:' .. user}
+  if workflow and workflow ~= '' then scopes[4] = 'workflow:' .. workflow end
+  return scopes
+end
+
+-- The pause that holds such a job up: its scope and what is known of it; nil when there is none.
+local function pause_of(user, workflow)
+  local scopes = scopes_of(user, workflow)
+  for i, told in ipairs(redis.call('HMGET', key('pauses'), unpack(scopes))) do
+    if told then return scopes[i], cjson.decode(told) end
+  end
+end
+
+-- How long such jobs have been paused so far, ms. Pauses that overlap count each: rather too much than too little.
+local function paused_ms(user, workflow, now)
+  local scopes, sum = scopes_of(user, workflow), 0
+  for _, ended in ipairs(redis.call('HMGET', key('paused'), unpack(scopes))) do sum = sum + tonumber(ended or 0) end
+  for _, told in ipairs(redis.call('HMGET', key('pauses'), unpack(scopes))) do
+    if told then sum = sum + now - cjson.decode(told).since end
+  end
+  return sum
+end
+
+-- Write down what an operator did, in the call that does it. `by` is JSON of {who, reason}.
+local function audit(by, action, target, before, after)
+  local h = cjson.decode(by)
+  redis.call('XADD', key('audit'), 'MAXLEN', 10000, '*', 'who', h.who, 'action', action, 'target', target,
+    'reason', h.reason or '', 'before', before, 'after', after)
+end
+
 -- Put a job into its lane; a job that comes back takes its old place.
 local function enter_lane(id, pool, user)
   local h = redis.call('HMGET', key('job', id), 'priority', 'created_at', 'expires_at')
@@ -90,10 +122,29 @@ local function enter_lane(id, pool, user)
   end
 end
 
+local function count_down(counters, field)
+  if redis.call('HINCRBY', counters, field, -1) <= 0 then
+    redis.call('HDEL', counters, field)
+  end
+end
+
+-- Take away a job that waits aside because its workflow is paused.
+local function leave_aside(id, user)
+  local scope = redis.call('HGET', key('job', id), 'aside')
+  if not scope then return end
+  redis.call('HDEL', key('job', id), 'aside')
+  if redis.call('ZREM', key('aside', scope), id) == 0 then return end
+  redis.call('ZREM', key('expiring'), id)
+  count_down(key('aside', 'users'), user)
+end
+
 -- Take a waiting job out of its lane; the user leaves the ring with the last one.
 local function leave_lane(id, pool, user)
   local lane = key('lane', pool, user)
-  if redis.call('ZREM', lane, id) == 0 then return end
+  if redis.call('ZREM', lane, id) == 0 then
+    leave_aside(id, user)
+    return
+  end
   redis.call('ZREM', key('expiring'), id)
   if redis.call('EXISTS', lane) == 0 then
     local turn = redis.call('ZSCORE', key('ring', pool), user)
@@ -105,10 +156,12 @@ local function leave_lane(id, pool, user)
   end
 end
 
-local function count_down(counters, field)
-  if redis.call('HINCRBY', counters, field, -1) <= 0 then
-    redis.call('HDEL', counters, field)
+-- Put a user who was taken out of rings back into them.
+local function unpark(user)
+  for _, pool in ipairs(redis.call('SMEMBERS', key('parked', user))) do
+    if redis.call('EXISTS', key('lane', pool, user)) == 1 then join_ring(pool, user) end
   end
+  redis.call('DEL', key('parked', user))
 end
 
 -- Give back a job's place in the windows; once, however often it is called.
@@ -118,12 +171,7 @@ local function release(id, pool, user)
   if redis.call('ZREM', key('window'), id) == 0 then return end
   count_down(key('window', 'users'), user)
   count_down(key('window', 'pools'), pool)
-  for _, parked_in in ipairs(redis.call('SMEMBERS', key('parked', user))) do
-    if redis.call('EXISTS', key('lane', parked_in, user)) == 1 then
-      join_ring(parked_in, user)
-    end
-  end
-  redis.call('DEL', key('parked', user))
+  unpark(user)
 end
 
 -- One look may be at all runs of a workflow, and one time fits them all; thousands of scores need not be written for that.
@@ -153,7 +201,13 @@ end
 -- How many jobs go before this one, exactly: turns are served in order, ties by name, each job one step of its user.
 local function jobs_ahead(id, pool, user)
   local rank = redis.call('ZRANK', key('lane', pool, user), id)
-  if not rank then return nil end
+  if not rank then
+    -- A job of a paused workflow: the place it comes back to.
+    local scope = redis.call('HGET', key('job', id), 'aside')
+    local place = scope and redis.call('ZSCORE', key('aside', scope), id)
+    if not place then return nil end
+    rank = redis.call('ZCOUNT', key('lane', pool, user), '-inf', '(' .. place)
+  end
   local ring = key('ring', pool)
   -- A parked user comes back at his own turn or, when that has passed meanwhile, at the one being served.
   local clock = tonumber(redis.call('HGET', key('clocks'), pool) or '0')
@@ -172,7 +226,7 @@ local function jobs_ahead(id, pool, user)
 end
 
 -- Milliseconds until a waiting job's turn, at the pace of the last jobs: how many must leave before it may pass, through so
--- many places, each held so long. Nil when nothing has passed yet. Limits of 0 are none.
+-- many places, each held so long. Nil when nothing has passed yet. Limits of 0 are none; what an operator has set counts first.
 local function turn_in(id, pool, user, ahead, window, user_window)
   local held = tonumber(redis.call('HGET', key('held'), pool))
   if not held then return nil end
@@ -181,8 +235,9 @@ local function turn_in(id, pool, user, ahead, window, user_window)
     return math.max(0, before + 1 - math.max(0, places - used)) * held / places
   end
   local mine = redis.call('ZRANK', key('lane', pool, user), id) or 0
+  local live = redis.call('HMGET', key('limits'), 'pool:' .. pool, 'window', 'user:' .. user, 'user_window')
   return math.max(
-    wait(ahead, tonumber(redis.call('HGET', key('pools'), pool) or '0'), tonumber(redis.call('HGET', key('window', 'pools'), pool) or '0')),
-    wait(ahead, tonumber(window), redis.call('ZCARD', key('window'))),
-    wait(mine, tonumber(user_window), tonumber(redis.call('HGET', key('window', 'users'), user) or '0')))
+    wait(ahead, tonumber(live[1] or redis.call('HGET', key('pools'), pool) or '0'), tonumber(redis.call('HGET', key('window', 'pools'), pool) or '0')),
+    wait(ahead, tonumber(live[2] or window), redis.call('ZCARD', key('window'))),
+    wait(mine, tonumber(live[3] or live[4] or user_window), tonumber(redis.call('HGET', key('window', 'users'), user) or '0')))
 end

@@ -14,11 +14,15 @@
 --                             kept this long, unless it has a callback; otherwise not read
 -- ARGV[8]  attempt            the attempt the caller speaks of, "" for any: a move that is repeated after its answer was
 --                             lost must not take back the next attempt
+-- ARGV[9]  unless paused      "1": a job that an operator has paused goes back to its lane instead of to `submitting`
+-- ARGV[10] by                 an operator who does this, JSON of {who, reason}; "" for anybody else. It is written into the audit, and
+--                             a run that goes on without its job goes to the strays, as does one that may exist (`?`)
 --
--- Replies  {"moved", seq} | {"refused", state} | {"missing", ""}
+-- Replies  {"moved", seq} | {"refused", state} | {"missing", ""} | {"paused", scope}
 -- Clock    Redis TIME. The time of the move is stored as `<to>_at` (`final_at` for final states).
 -- Cost     O(fields + log jobs). Idempotent: repeating a move that happened replies "refused" with the state it wanted,
---          unless that state is itself in `from`.
+--          unless that state is itself in `from`. The clock of a queue timeout stands still in a pause: the move to `expired` is
+--          refused, and put off, as long as pauses have kept the job from its turn for as much as it is late.
 
 local id, to, delay = ARGV[2], ARGV[4], tonumber(ARGV[7])
 local job = key('job', id)
@@ -36,10 +40,30 @@ if (ARGV[8] or '') ~= '' and h[8] ~= ARGV[8] then return {'refused', state} end
 if to == 'submitting' and not redis.call('ZSCORE', key('window'), id) then return {'refused', state} end
 
 local now = now_ms()
+if to == 'expired' then
+  local t = redis.call('HMGET', job, 'expires_at', 'paused_before')
+  local credit = paused_ms(user, workflow, now) - tonumber(t[2] or '0')
+  local left = tonumber(t[1]) + credit - now
+  if credit > 0 and left > 0 then
+    redis.call('ZADD', key('expiring'), 'XX', int(now + math.max(left, pause_of(user, workflow) and 5000 or 0)), id)
+    return {'refused', state}
+  end
+end
+
 local fields = cjson.decode(ARGV[6])
 workflow, run = fields.workflow_id or workflow, fields.run_id or run
 -- Before the first write: a script that fails half way is not taken back.
 if to == 'submitted' and not run then error('submitted needs a run_id') end
+if to == 'submitting' and ARGV[9] == '1' then
+  local scope = pause_of(user, workflow)
+  if scope then
+    -- What the caller has found out: else dispatch would take the job of a paused workflow for another's.
+    redis.call('HSET', job, 'workflow_id', workflow, 'deployment_id', fields.deployment_id or '')
+    release(id, pool, user)
+    enter_lane(id, pool, user)
+    return {'paused', scope}
+  end
+end
 fields.state = to
 fields[(FINAL[to] and 'final' or to == 'running' and 'started' or to) .. '_at'] = int(now)
 local flat = {}
@@ -85,6 +109,13 @@ end
 -- A hint named a run, and it did not become the job's: it may carry the job's id and be paid for.
 if hinted and hinted ~= '' and hinted ~= run and (to == 'submitted' or FINAL[to] and not run) then
   redis.call('ZADD', key('strays'), 'NX', int(now), id .. ' ' .. hinted)
+end
+
+if (ARGV[10] or '') ~= '' then
+  audit(ARGV[10], to, id, state, to)
+  if FINAL[to] and (run or state == 'submitting') then
+    redis.call('ZADD', key('strays'), 'NX', int(now), id .. ' ' .. (run or '?'))
+  end
 end
 
 local seq = redis.call('HGET', job, 'seq')

@@ -180,7 +180,7 @@ async def look_at(database: Database) -> Sight:
             sight.sets[name] = {member: float(score) for member, score in value}
         elif type_ == "set" and name.startswith("parked:"):
             sight.parked[name.removeprefix("parked:")] = set(value)
-        elif type_ == "stream":
+        elif type_ == "stream" and name.startswith("results:"):
             for _, entry in value:
                 data = json.loads(entry["data"])
                 assert (entry["type"], entry["job_id"], entry["seq"]) == (

@@ -286,7 +286,16 @@ async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
 @reply("place", "the number of jobs ahead")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     await put(db)
-    return await db.run("place", await put(db), 200, 20), [1, -1]
+    return await db.run("place", await put(db), 200, 20), [1, -1, ""]
+
+
+@reply("place", "why an operator has paused it")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await db.run("pause", "workflow:wf", "wf", BY)
+    laned = await db.run("place", job_id, 200, 20)
+    await take(db)
+    return (laned, await db.run("place", job_id, 200, 20)), ([0, -1, "broken"], [0, -1, "broken"])
 
 
 @reply("place", "ms until its turn")
@@ -296,7 +305,7 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     await take(db)
     await put(db)
     await db.redis.hset(db.keys.held, "", "30000")
-    return await db.run("place", await put(db), 1, 20), [1, 60_000]
+    return await db.run("place", await put(db), 1, 20), [1, 60_000, ""]
 
 
 @reply("remember", "remembered")
@@ -318,7 +327,7 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     job_id = await put(db)
     await take(db)
-    return [await db.run("place", one, 200, 20) for one in (job_id, new_job_id())], [[-1, -1], [-1, -1]]
+    return [await db.run("place", one, 200, 20) for one in (job_id, new_job_id())], [[-1, -1, ""]] * 2
 
 
 @reply("stamp", "1")
@@ -703,6 +712,54 @@ async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
     late = await db.run("end_upload", *FILE, "me", "{}", 1000)
     await db.run("end_upload", *FILE, "other", "{}", 1000)
     return [late, await db.run("end_upload", *FILE, "me", "", 0)], ["lost", "lost"]
+
+
+BY = json.dumps({"who": "op", "reason": "broken"})
+
+
+@reply("pause", "paused")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    word, told = await db.run("pause", "all", "everything", BY)
+    pause = {"since": clock.now_ms, "who": "op", "reason": "broken", "name": "everything"}
+    return (word, json.loads(told)), ("paused", pause)
+
+
+@reply("pause", "already")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    _, first = await db.run("pause", "all", "everything", BY)
+    await clock.advance(1)
+    return await db.run("pause", "all", "all", BY), ["already", first]
+
+
+@reply("resume", "resumed")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    _, pause = await db.run("pause", "all", "everything", BY)
+    await clock.advance(2)
+    replied = await db.run("resume", "all", BY)
+    return (replied, await db.hash(db.keys.paused)), (["resumed", pause], {"all": "2000"})
+
+
+@reply("resume", "not paused")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("resume", "all", BY), ["not paused", ""]
+
+
+@reply("audit", "noted")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    replied = await db.run("audit", BY, "replay", "web", "", "3")
+    [[_, told]] = await db.redis.xrange(db.keys.audit)
+    return (replied, told["who"], told["reason"]), ("noted", "op", "broken")
+
+
+@reply("transition", "paused")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await take(db)
+    await db.run("pause", "workflow:wf2", "wf2", BY)
+    fields = json.dumps({"workflow_id": "wf2", "deployment_id": "dep2"})
+    reply = await db.run("transition", job_id, "queued", "submitting", "", fields, 0, "", "1")
+    record = await db.redis.hmget(db.keys.job(job_id), "state", "workflow_id")
+    return (reply, record, await take(db)), (["paused", "workflow:wf2"], ["queued", "wf2"], [])
 
 
 @pytest.mark.parametrize(("script", "words"), SCENES, ids=lambda text: text.replace(" ", "-"))

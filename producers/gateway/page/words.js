@@ -84,7 +84,8 @@ export function step(text) {
   return (text ?? "").replace(/^ComfyU?I?DeployExternal/, "").replace(/([a-z\d])([A-Z])/g, "$1 $2").replace(/([A-Z])([A-Z][a-z])/g, "$1 $2");
 }
 
-function place({ position, ahead, eta_seconds: eta }) {
+function place({ position, ahead, eta_seconds: eta, paused }) {
+  if (paused) return `Paused by the operators: ${paused}`;
   const where = position === 1 && ahead === 0 ? "Next in line" : `In line, ${ahead} ahead`;
   return eta ? `${where}, its turn in about ${duration(eta)}` : where;
 }

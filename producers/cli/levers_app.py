@@ -1,0 +1,84 @@
+"""The commands of operators that change what a running installation does. Each is written into `conveyor audit`."""
+
+from typing import Annotated
+
+import typer
+
+from producers.cli.options import AsJson, Reason
+from producers.cli.outcome import carry_out
+
+levers_app = typer.Typer()
+
+Workflow = Annotated[str | None, typer.Option("--workflow", help="Only this workflow: its name, or its id.")]
+User = Annotated[str | None, typer.Option("--user", help="Only this user, as FRONTEND:ID.")]
+Frontend = Annotated[str | None, typer.Option("--frontend", help="Only this frontend.")]
+PANEL = "For operators"
+
+
+@levers_app.command(rich_help_panel=PANEL)
+def pause(
+    *,
+    workflow: Workflow = None,
+    user: User = None,
+    frontend: Frontend = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why. Those whose jobs wait read it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let no job out of its lane: of everybody, or of one workflow, user or frontend.
+
+    Paused jobs keep their place and can be cancelled; the clock of their queue timeout stands still. Runs that exist go
+    on and are delivered. New jobs are accepted, and wait, too. It holds until it is resumed, over restarts.
+
+    [dim]$ conveyor pause --reason "the API is being moved"[/dim]
+
+    [dim]$ conveyor pause --workflow "SDXL Portrait" --reason "its model is broken"[/dim]
+    """
+    from producers.cli import pauses  # noqa: PLC0415
+
+    carry_out(lambda: pauses.pause(pauses.Chosen(workflow, user, frontend), reason, as_json=as_json))
+
+
+@levers_app.command(rich_help_panel=PANEL)
+def resume(
+    *,
+    workflow: Workflow = None,
+    user: User = None,
+    frontend: Frontend = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """End a pause: say the same as when it was paused. What else is paused stays so.
+
+    [dim]$ conveyor resume --workflow "SDXL Portrait"[/dim]
+    """
+    from producers.cli import pauses  # noqa: PLC0415
+
+    carry_out(lambda: pauses.resume(pauses.Chosen(workflow, user, frontend), reason, as_json=as_json))
+
+
+@levers_app.command("pauses", rich_help_panel=PANEL)
+def pauses_(as_json: AsJson = False) -> None:
+    """List what is paused: since when, by whom, why.
+
+    [dim]$ conveyor pauses[/dim]
+    """
+    from producers.cli import pauses  # noqa: PLC0415
+
+    carry_out(lambda: pauses.show(as_json=as_json))
+
+
+@levers_app.command(rich_help_panel=PANEL)
+def audit(
+    *,
+    last: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the last acts.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List what operators changed: when, who, what, why. JSON tells before and after as well.
+
+    [dim]$ conveyor audit --last 10[/dim]
+
+    [dim]$ conveyor audit --json | jq 'select(.action == "pause")'[/dim]
+    """
+    from producers.cli import audit as acts  # noqa: PLC0415
+
+    carry_out(lambda: acts.show(last, as_json=as_json))
