@@ -162,9 +162,10 @@ def test_the_tour_says_how_long_it_is() -> None:
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
 
 
-def test_decisions_are_numbered_without_gaps() -> None:
+def test_each_decision_has_a_number_of_its_own() -> None:
     """The name of each begins with its number, and so does its heading."""
-    assert [int(path.name[:4]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+    numbers = [int(path.name[:4]) for path in DECISIONS]
+    assert len(numbers) == len(set(numbers))
     for path in DECISIONS:
         assert path.read_text().startswith(f"# {int(path.name[:4])}. "), path.name
 
