@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos bench bench-budget bench-looks bench-gateway bench-in-flight check fmt schemas clean
+.PHONY: help demo up test chaos bench bench-budget bench-looks bench-gateway bench-in-flight rehearse-image check fmt schemas clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ bench-in-flight: .venv/.installed  ## memory and CPU of a worker with 100, 1,000
 
 bench-looks: .venv/.installed  ## calls per job against delay, ours beside known clients'; with workers: ARGS="--processes 60"
 	$(BIN)/python -m bench.looks --write $(ARGS)
+
+rehearse-image: .venv/.installed  ## the image's steps and the compose file's commands, without a container engine
+	$(BIN)/python -m ops.rehearse_image
 
 check: .venv/.installed  ## ruff, mypy, import contracts
 	ruff format --check .

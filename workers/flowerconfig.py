@@ -4,6 +4,17 @@ Loopback unless `FLOWER_ADDRESS` says otherwise; put authentication in front bef
 """
 
 import os
+import sys
+
+from shared.errors import MissingSetting
+from shared.secret_files import with_secret_files
+
+try:
+    _environ = with_secret_files(os.environ, {"FLOWER_BASIC_AUTH"})
+except MissingSetting as error:
+    sys.exit(f"conveyor: {error}")
+if _pairs := _environ.get("FLOWER_BASIC_AUTH"):
+    basic_auth = _pairs.replace("\n", ",").split(",")
 
 address = os.environ.get("FLOWER_ADDRESS", "127.0.0.1")
 if address in ("127.0.0.1", "::1", "localhost"):

@@ -20,5 +20,5 @@ def user() -> str:
     """The name of the account on this machine."""
     try:
         return getpass.getuser()
-    except OSError:
+    except (OSError, KeyError):  # a container's user may have a number and no name: KeyError before Python 3.13
         return "cli"
