@@ -30,6 +30,7 @@ from shared.jobs.lanes import Lanes
 from shared.jobs.request import JobRequest
 from shared.jobs.states import JobState
 from shared.jobs.store import JobStore, Target
+from shared.jobs.tiers import tier_name
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class Producer:
                 windows=(self._settings.window, self._settings.user_window),
                 most_open=self._most_open,
                 weight=self._settings.tier_weights.get(request.user.tier or "", 1),
+                tier=tier_name(request.user.tier, self._settings.tier_weights),
                 run_seconds=milestones.of_submit(await self._history.outlook(target.deployment_id)),
             )
             # A repeat after a lost answer finds our own job: that is the one we made.

@@ -85,6 +85,10 @@ class Keys:
         """hash: pool -> the turn that was served last."""
         return f"{self.prefix}clocks"
 
+    def waiting(self, tier: str) -> str:
+        """zset: waiting jobs of one tier, oldest first; only to be counted."""
+        return f"{self.prefix}waiting:{tier}"
+
     @property
     def expiring(self) -> str:
         """zset: waiting jobs by when they stop being worth waiting for (ms)."""
@@ -154,6 +158,11 @@ class Keys:
         return f"{self.prefix}starting"
 
     @property
+    def running(self) -> str:
+        """zset: jobs whose run has a GPU, by when we heard of that (ms); only to be counted."""
+        return f"{self.prefix}running"
+
+    @property
     def held(self) -> str:
         """hash: pool -> how long a job holds its place past the lanes: ms, a moving mean."""
         return f"{self.prefix}held"
@@ -217,6 +226,11 @@ class Keys:
     def rejected(self) -> str:
         """hash: reason -> broker messages refused because they were not ours."""
         return f"{self.prefix}rejected"
+
+    @property
+    def census(self) -> str:
+        """string: the numbers of the last count, JSON, for a few seconds."""
+        return f"{self.prefix}census"
 
     # -- the API account ----------------------------------------------------------------------------------------
 

@@ -1,17 +1,35 @@
 """Every metric Conveyor exports, and the question each answers.
 
-Declared here and nowhere else, on prometheus-client's default registry: a process exports what it does itself, so sums over
-all processes are the whole. Labels are bounded: routes, classes, states and words of ours, never an id of a job or a user.
+Declared here and in `shared/system_gauges.py`, and nowhere else. The two differ in how they are added up:
+
+* **Of a process**, here: on prometheus-client's default registry. A process exports what it did itself, so the sum over all
+  processes is the whole.
+* **Of the system**, there: what Redis holds, read at a scrape. Every process exports the same, so the whole is the maximum.
+
+Labels are bounded: routes, classes, states, words of ours and names operators gave, never an id of a job, a run or a user.
+What a counter can count is there from the start with 0, as far as it is known here: the first failure, too, is then a rise.
 Workers serve them on `CONVEYOR_METRICS_PORT`, the gateway on `/metrics`; `docs/reference/metrics.md` is made from this page.
 """
 
-from typing import Final
+from itertools import product
+from typing import Final, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from shared.jobs.event import ErrorCode
+from shared.jobs.states import FINAL
 
 #: Seconds: from the fastest answer to the longest wait worth telling apart.
 _QUICK: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _DELAY: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 300.0)
+_LIFE: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 21600.0)
+
+
+def _from_zero(counter: Counter, *values: tuple[str, ...]) -> None:
+    """Have a counter export these values of its labels from the start."""
+    for labels in product(*values):
+        counter.labels(*labels)
+
 
 # -- the API ----------------------------------------------------------------------------------------------------
 
@@ -68,7 +86,110 @@ ETAS = Counter(
 
 # -- jobs -------------------------------------------------------------------------------------------------------
 
+JOBS_ASKED = Counter(
+    "conveyor_jobs_asked",
+    "How many jobs are we asked for? By answer (created, exists: its idempotency key was known, full: the user has too many).",
+    ["answer"],
+)
 JOBS_ENDED = Counter("conveyor_jobs_ended", "How do jobs end? By final state.", ["state"])
+JOB_ERRORS = Counter("conveyor_job_errors", "Why do jobs end without a result? By the code of their error.", ["code"])
+STATE_SECONDS = Histogram(
+    "conveyor_job_state_seconds",
+    "How long were jobs in a state when they left it? By state: queued (in its lane), dispatched (waits for a slot and a "
+    "token), submitting, submitted, running.",
+    ["state"],
+    buckets=_LIFE,
+)
+LANE_WAIT = Histogram(
+    "conveyor_lane_wait_seconds",
+    "How long did jobs wait for their turn? By tier: one of CONVEYOR_TIER_WEIGHTS, none or other.",
+    ["tier"],
+    buckets=_LIFE,
+)
+JOB_SECONDS = Histogram(
+    "conveyor_job_seconds",
+    "How long does a job take, from the ask to its end? By final state.",
+    ["state"],
+    buckets=_LIFE,
+)
+
+_from_zero(JOBS_ASKED, ("created", "exists", "full"))
+_from_zero(JOBS_ENDED, tuple(sorted(FINAL)))
+_from_zero(JOB_ERRORS, get_args(ErrorCode))
+
+# -- submitting -------------------------------------------------------------------------------------------------
+
+SUBMITS = Counter(
+    "conveyor_submits",
+    "What became of the runs we asked for? By outcome (submitted, undecided: the answer was lost, later: refused for now, "
+    "failed).",
+    ["outcome"],
+)
+UNDECIDED_SETTLED = Counter(
+    "conveyor_undecided_settled",
+    "How were submits settled whose answer was lost? By how (hint: a webhook named the run, search: it was found, none: no "
+    "run was made, given_up: it cannot be found out).",
+    ["how"],
+)
+STRAYS_CANCELLED = Counter("conveyor_strays_cancelled", "How many runs did we cancel that no job wanted?")
+JOBS_RESCUED = Counter(
+    "conveyor_jobs_rescued", "How many jobs did rescue start again, whose message or holder had gone silent?"
+)
+
+_from_zero(SUBMITS, ("submitted", "undecided", "later", "failed"))
+_from_zero(UNDECIDED_SETTLED, ("hint", "search", "none", "given_up"))
+
+# -- callbacks --------------------------------------------------------------------------------------------------
+
+CALLBACKS = Counter(
+    "conveyor_callbacks",
+    "What became of the attempts to deliver a callback? By outcome (delivered, again: tried later, failed: given up).",
+    ["outcome"],
+)
+
+_from_zero(CALLBACKS, ("delivered", "again", "failed"))
+
+# -- the process ------------------------------------------------------------------------------------------------
+
+LOOP_LAG = Histogram(
+    "conveyor_loop_lag_seconds",
+    "How late does the event loop of this process come round to what is due? Measured twice a second.",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+SLOTS = Gauge("conveyor_worker_slots", "How many submits may this worker carry out at once?")
+SLOTS_BUSY = Gauge("conveyor_worker_slots_busy", "How many of them are in use?")
+STARVED = Gauge(
+    "conveyor_worker_starved_seconds",
+    "How long have messages waited beside a free slot of this worker without one arriving? At 30 it ends itself.",
+)
+REJECTED = Counter(
+    "conveyor_rejected_messages",
+    "What came from the broker that was not ours? By reason (not_json, not_an_envelope, undecodable, no_task, unknown_task, "
+    "invalid_task, bad_arguments).",
+    ["reason"],
+)
+CHORES_FAILED = Counter("conveyor_chores_failed", "Which chores of the worker's ticker fail? By chore.", ["chore"])
+
+_from_zero(
+    REJECTED,
+    ("not_json", "not_an_envelope", "undecodable", "no_task", "unknown_task", "invalid_task", "bad_arguments"),
+)
+
+# -- consumers --------------------------------------------------------------------------------------------------
+
+DELIVERIES = Counter(
+    "conveyor_deliveries",
+    "What do consumers do with their events? By frontend, group and outcome (handed_out, acknowledged, put_back: failed, and "
+    "tried again, dead: given up).",
+    ["frontend", "group", "outcome"],
+)
+DELIVERY_SECONDS = Histogram(
+    "conveyor_delivery_seconds",
+    "How long after an event was written did its frontend acknowledge it? By frontend and group; from Redis's clock to the "
+    "consumer's.",
+    ["frontend", "group"],
+    buckets=_LIFE,
+)
 
 # -- the gateway ------------------------------------------------------------------------------------------------
 

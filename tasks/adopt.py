@@ -15,6 +15,7 @@ from shared.following import milestones
 from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
+from shared.metrics import STRAYS_CANCELLED, UNDECIDED_SETTLED
 from tasks.cancel import cancel_run
 from tasks.engine import Engine
 from tasks.fail import fail
@@ -65,6 +66,7 @@ async def find_run(engine: Engine, job: Job) -> float | None:
     quick = time.monotonic() - began < QUICK_SECONDS
     if runs:
         runs.sort(key=lambda run: run.created_at or datetime.max.replace(tzinfo=UTC))
+        UNDECIDED_SETTLED.labels("search").inc()
         log.info("run adopted", extra={"job_id": job.id, "run_id": runs[0].id, "found": len(runs)})
         if len(runs) > 1:
             # Noted first, so that a crash in here leaves none of them running.
@@ -80,6 +82,7 @@ async def find_run(engine: Engine, job: Job) -> float | None:
         until = min(until, intent_ms(job) + round(SETTLED_SECONDS * 1000))
     if now < until:
         return min(delay(SEARCH, 1 + (now - intent_ms(job)) // 5000), max(0.5, (until - now) / 1000))
+    UNDECIDED_SETTLED.labels("none").inc()
     log.info("no run was made, the job is submitted again", extra={"job_id": job.id})
     await return_to_lane(engine, job.id, job.attempt)
     await engine.dispatch()
@@ -91,6 +94,7 @@ async def _unsearchable(engine: Engine, job: Job, error: GiveUp | TellOperator) 
     patience = UNAUTHORIZED_SECONDS if error.upstream_status == 401 else UNSEARCHABLE_SECONDS
     if await engine.database.now_ms() < intent_ms(job) + patience * 1000:
         return LONGEST_SEARCH_SECONDS
+    UNDECIDED_SETTLED.labels("given_up").inc()
     message = f"The answer to the submit was lost, and whether a run was made cannot be found out: {error}"
     await fail(engine, job, Unavailable(message))
     return None
@@ -115,6 +119,7 @@ async def adopt_hinted(engine: Engine, job: Job) -> bool:
     if job.state is JobState.QUEUED:
         # Given up too early: the run appeared after the job had gone back to its lane.
         await engine.store.move(job.id, JobState.SUBMITTING, workflow_id=run.workflow_id or job.workflow_id)
+    UNDECIDED_SETTLED.labels("hint").inc()
     await adopt(engine, job, run.id)
     return True
 
@@ -132,6 +137,7 @@ async def cancel_if_stray(engine: Engine, job_id: str, run_id: str) -> bool:
     if job.run_id is None and not job.final:
         return False  # it may still become the job's own
     log.warning("stray run cancelled", extra={"job_id": job_id, "run_id": run_id, "own": job.run_id})
+    STRAYS_CANCELLED.inc()
     return await cancel_run(engine, run_id)
 
 

@@ -23,6 +23,7 @@ from tenacity import wait_exponential
 
 from shared.jobs.callback import signing_key
 from shared.jobs.store import Errand, JobStore
+from shared.metrics import CALLBACKS
 from shared.outside import FAILURES, NOT_PUBLIC, why
 from tasks.fault_points import reach
 from tasks.schedule import delay
@@ -83,15 +84,18 @@ async def deliver(store: JobStore, client: httpx.AsyncClient, job_id: str) -> No
     if not outcome.error:
         await reach("after_callback", job_id)
         await store.settle_callback(job_id, "delivered", status=outcome.status)
+        CALLBACKS.labels("delivered").inc()
         log.info("callback delivered", extra=told)
         return
     wait = max(outcome.wait_seconds, delay(WAITS, errand.attempt) * random.uniform(1 - JITTER, 1 + JITTER))
     over = (errand.now - errand.since) / 1000 + wait > KEEP_TRYING_SECONDS
     if outcome.hopeless or over:
         await store.settle_callback(job_id, "failed", status=outcome.status, error=outcome.error)
+        CALLBACKS.labels("failed").inc()
         log.warning("callback given up", extra=told)
     else:
         await store.settle_callback(job_id, "again", status=outcome.status, error=outcome.error, again_seconds=wait)
+        CALLBACKS.labels("again").inc()
         log.info("callback put off", extra=told | {"seconds": round(wait, 1)})
 
 

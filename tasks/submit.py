@@ -30,6 +30,7 @@ from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
 from shared.jobs.store import Target
+from shared.metrics import SUBMITS
 from tasks.adopt import adopt, adopt_hinted, find_run, note_undecided, return_to_lane
 from tasks.engine import Engine, process
 from tasks.fail import fail
@@ -140,15 +141,19 @@ async def _submit(engine: Engine, job: Job) -> float | None:
                 gpu=job.request.gpu,
             )
     except Undecided as error:
+        SUBMITS.labels("undecided").inc()
         log.warning("submit undecided", extra={"job_id": job.id, "error": str(error)})
         return await note_undecided(engine, job, error)
     except TryLater as error:
         # No run was made: the job waits where it stood, and the bucket knows how long nobody calls.
+        SUBMITS.labels("later").inc()
         log.warning("submit refused for now", extra={"job_id": job.id, "error": str(error)})
         await return_to_lane(engine, job.id, job.attempt + 1)
     except (GiveUp, TellOperator) as error:
+        SUBMITS.labels("failed").inc()
         await fail(engine, job, error)
     else:
+        SUBMITS.labels("submitted").inc()
         await reach("after_post", job.id)
         await adopt(engine, job, run_id)
         await reach("after_submitted", job.id)

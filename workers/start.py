@@ -13,13 +13,14 @@ from wsgiref.simple_server import WSGIServer
 
 from celery import bootsteps
 from celery.signals import worker_shutting_down
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, start_http_server
 
 from shared.errors import TellOperator, Unavailable
 from shared.settings import Settings
 from tasks.engine import process
 from tasks.fault_points import arm_from
 from workers.ticker import Ticker
+from workers.whole import SystemCollector
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class EngineStep(bootsteps.StartStopStep):
     """Runs the engine and the ticker for as long as the worker runs."""
 
     _metrics: WSGIServer | None = None
+    _whole: SystemCollector | None = None
 
     #: After the pool and before the consumer: no message arrives without an engine, and no slot outlives it.
     requires = ("celery.worker.components:Pool",)
@@ -53,6 +55,8 @@ class EngineStep(bootsteps.StartStopStep):
             return
         try:
             self._metrics, _ = start_http_server(settings.metrics_port, settings.metrics_address)
+            self._whole = SystemCollector(process)
+            REGISTRY.register(self._whole)
         except OSError as error:  # two workers on one host: the jobs matter more
             log.error("metrics are not served", extra={"port": settings.metrics_port, "error": str(error)})  # noqa: TRY400
 
@@ -61,6 +65,9 @@ class EngineStep(bootsteps.StartStopStep):
         del parent
         process.stop()
         server, self._metrics = self._metrics, None
+        whole, self._whole = self._whole, None
+        if whole is not None:
+            REGISTRY.unregister(whole)
         if server is not None:
             server.shutdown()
             server.server_close()

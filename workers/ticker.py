@@ -12,6 +12,8 @@ from typing import Any
 from celery.worker import state as celery_state
 
 from shared.errors import ConveyorError
+from shared.loop_lag import watch_loop
+from shared.metrics import CHORES_FAILED
 from tasks.engine import Engine
 from tasks.look import look
 from tasks.schedule import TROUBLE, delay
@@ -62,7 +64,9 @@ class Ticker:
         ]
         if self._listening:
             chores.append(asyncio.create_task(self._every(1.0, self._listening.tend)))
+        watching = asyncio.create_task(watch_loop())
         await stopping.wait()
+        watching.cancel()
         await asyncio.gather(*chores)
         if self._listening:
             await self._listening.aclose()
@@ -80,10 +84,12 @@ class Ticker:
                 failures = 0
             except ConveyorError as error:
                 failures += 1
+                CHORES_FAILED.labels(chore.__name__).inc()
                 pause = delay(TROUBLE, failures)
                 log.warning("chore put off", extra={"chore": chore.__name__, "error": str(error), "seconds": pause})
             except Exception:
                 failures += 1
+                CHORES_FAILED.labels(chore.__name__).inc()
                 pause = delay(TROUBLE, failures)
                 log.exception("chore failed", extra={"chore": chore.__name__})
             try:

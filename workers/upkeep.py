@@ -14,6 +14,7 @@ from shared.errors import JobNotFound, Unavailable
 from shared.following.due import Settlement
 from shared.jobs.event import JobError
 from shared.jobs.states import JobState
+from shared.metrics import JOBS_RESCUED, REJECTED
 from tasks.adopt import cancel_if_stray
 from tasks.closing import BROKER_AWAY
 from tasks.engine import Engine
@@ -48,6 +49,7 @@ class Upkeep:
         silent = await self._engine.lanes.overdue("starting", again_seconds=RESCUE_AGAIN_SECONDS)
         if silent:
             log.info("jobs rescued", extra={"jobs": len(silent)})
+            JOBS_RESCUED.inc(len(silent))
             await self._engine.publisher.publish(silent)
 
     async def expire(self) -> None:
@@ -94,6 +96,7 @@ class Upkeep:
             except REDIS_AWAY as error:
                 dropped[reason] = dropped.get(reason, 0) + count
                 raise self._engine.database.away(error) from error
+            REJECTED.labels(reason).inc(count)
 
     async def mend_due_set(self) -> None:
         """A workflow with runs in flight that is missing from the due-set would never be looked at again."""

@@ -17,6 +17,7 @@ from celery.signals import task_postrun, task_prerun
 
 from shared.broker import QUEUE
 from shared.database import REDIS_AWAY
+from shared.metrics import SLOTS, SLOTS_BUSY, STARVED
 from tasks.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -61,11 +62,17 @@ class Watch:
         self._waiting_since = max(self._waiting_since or now, arrived_at)
         return now - self._waiting_since
 
+    def _tell(self, starved: float) -> None:
+        SLOTS.set(self._engine.settings.slots)
+        SLOTS_BUSY.set(self._busy)
+        STARVED.set(starved)
+
     async def check(self) -> None:
         """Ask how long the queue is, and leave a sign of life. 2 round trips."""
         redis, key = self._engine.database.redis, self._engine.database.keys.worker(self._engine.hostname)
         try:
             starved = self.starved_seconds(await redis.llen(QUEUE), time.monotonic())
+            self._tell(starved)
             seen = {"busy": self._busy, "slots": self._engine.settings.slots, "starved_seconds": round(starved, 1)}
             await redis.set(key, json.dumps(seen), ex=SEEN_SECONDS)
         except REDIS_AWAY as error:

@@ -6,12 +6,12 @@ from dataclasses import asdict
 
 import typer
 
-from producers.cli.budget import CLASSES, LEAST_BURST, Budget
 from producers.cli.columns import columns
 from producers.cli.outcome import OK, say
 from shared.database import Database
 from shared.errors import InvalidInput, Problem
 from shared.limits.bucket import TokenBucket
+from shared.limits.budget import CLASSES, LEAST_BURST, Budget
 from shared.settings import Settings
 
 #: As for the settings of the same meaning.

@@ -23,10 +23,12 @@ from producers.gateway.routes import events, files, health, hooks, jobs, workflo
 from producers.gateway.told import Teller
 from producers.producer import Producer, Publishes
 from shared.catalog import Catalog
+from shared.census import Census
 from shared.comfydeploy import ComfyDeploy
 from shared.database import Database
 from shared.jobs.store import JobStore
 from shared.limits.bucket import TokenBucket
+from shared.loop_lag import watch_loop
 from shared.media.uploads import Uploads
 from shared.metrics import observe_call
 from shared.settings import Settings
@@ -58,10 +60,12 @@ def make_app(settings: Settings, database: Database | None = None, *, publisher:
             )
             app.state.inside = inside
             reading = asyncio.create_task(inside.feed.run())
+            watching = asyncio.create_task(watch_loop())
             try:
                 yield
             finally:
                 inside.feed.stop()
+                watching.cancel()
                 reading.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await reading
@@ -128,6 +132,7 @@ async def _open(
         producer=producer,
         catalog=catalog,
         bucket=bucket,
+        census=Census(database, settings),
         api=api,
         feed=feed,
         teller=Teller(database, feed),

@@ -9,6 +9,7 @@ from producers.gateway.feed import Feed
 from producers.gateway.told import Teller
 from producers.producer import Producer
 from shared.catalog import Catalog
+from shared.census import Census
 from shared.comfydeploy import ComfyDeploy
 from shared.database import Database
 from shared.jobs.store import JobStore
@@ -27,6 +28,7 @@ class Inside:
     producer: Producer
     catalog: Catalog
     bucket: TokenBucket
+    census: Census
     #: None without COMFY_DEPLOY_API_KEY: then no files are taken, and the catalog is what workers wrote.
     api: ComfyDeploy | None
     feed: Feed

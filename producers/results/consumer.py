@@ -117,6 +117,7 @@ class ResultConsumer:
                 return False
         entry.again = False
         entry.handed_out_at = time.monotonic()
+        self._held.count("handed_out")
         self._held.room.set()
         return True
 

@@ -10,10 +10,13 @@ import logging
 import random
 import time
 from collections import OrderedDict
+from typing import Literal
 
+from producers.follow import stream_id
 from producers.results.group import ConsumerGroup
 from producers.results.inbox import Entry, Inbox
 from shared.database import REDIS_AWAY
+from shared.metrics import DELIVERIES, DELIVERY_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,11 @@ class Held:
         self._acked: OrderedDict[str, None] = OrderedDict()
         #: Acknowledged by the frontend, not yet by Redis.
         self._owed: set[str] = set()
+        self._delay = DELIVERY_SECONDS.labels(group.frontend, group.group)
+
+    def count(self, outcome: Literal["handed_out", "acknowledged", "put_back", "dead"]) -> None:
+        """Tell metrics of one event."""
+        DELIVERIES.labels(self.group.frontend, self.group.group, outcome).inc()
 
     def forget(self) -> None:
         """The loop has ended. What was held stays pending, and is found again by whoever comes next."""
@@ -46,6 +54,9 @@ class Held:
 
     async def acknowledge(self, entry_id: str) -> None:
         """The frontend has delivered it. Never fails: what Redis cannot be told now is owed."""
+        if entry_id not in self._acked:
+            self.count("acknowledged")
+            self._delay.observe(max(0.0, time.time() - stream_id(entry_id)[0] / 1000))
         self._acked[entry_id] = None
         if len(self._acked) > REMEMBERED:
             self._acked.popitem(last=False)
@@ -73,10 +84,12 @@ class Held:
         """Make it a dead letter."""
         if await self.group.bury(entry_id, reason):
             log.warning("an event became a dead letter", extra={"entry": entry_id, "reason": reason})
+            self.count("dead")
         self.settle(entry_id)
 
     def put_back(self, entry: Entry, reason: str, wait_seconds: float) -> None:
         """Hand it out again after about that long."""
+        self.count("put_back")
         entry.again, entry.handed_out_at, entry.reason = True, None, reason
         entry.ready_at = time.monotonic() + wait_seconds * random.uniform(0.8, 1.2)
         self.news.set()

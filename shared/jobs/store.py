@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel
 
@@ -15,11 +15,12 @@ from shared.database import Database
 from shared.errors import JobNotFound, TooManyJobs
 from shared.identifiers import new_job_id
 from shared.jobs.by import By
-from shared.jobs.event import EventType, JobError, Progress, Result, Timing
+from shared.jobs.event import ErrorCode, EventType, JobError, Progress, Result, Timing
 from shared.jobs.record import FOLLOWED_FIELDS, Followed, Job
 from shared.jobs.request import JobRequest
 from shared.jobs.states import FINAL, JobState, sources
-from shared.metrics import JOBS_ENDED
+from shared.jobs.tiers import NO_TIER
+from shared.metrics import JOB_ERRORS, JOB_SECONDS, JOBS_ASKED, JOBS_ENDED, LANE_WAIT, STATE_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ LONGEST_LIFE_SECONDS = 9 * 24 * 3600
 
 #: What a job moves its user's turn on by; as many can be divided by each weight (`shared/lua/prelude.lua`).
 WHOLE_TURN = 2520
+
+ERROR_CODES = frozenset(get_args(ErrorCode))
 
 #: Jobs read in one round trip: so many answers at once are a small part of a worker's memory.
 PAGE = 1000
@@ -107,13 +110,14 @@ class JobStore:
         run_seconds: float | None = None,
         most_open: int = 0,
         weight: int = 1,
+        tier: str = NO_TIER,
     ) -> tuple[str, bool]:
         """Accept a job: record, lane and `job.queued` event together.
 
         Answers the job's id and whether it is new: a known idempotency key answers the job it stands for. `windows` (of
         everybody, of one user; 0 for none) and `run_seconds` (how long such a run takes) make the event's ETA. Raises
         `TooManyJobs` when the user has `most_open` jobs that have not ended; 0 is no limit. `weight`, 1 to 10, is how many turns
-        the user gets from now on, for all his waiting jobs, where others get one.
+        the user gets from now on, for all his waiting jobs, where others get one. By `tier`, one of few, metrics tell jobs apart.
         """
         echo = {
             "workflow": request.label,
@@ -126,6 +130,7 @@ class JobStore:
             "user": request.lane,
             "pool": target.pool,
             "wants_progress": "1" if request.progress else "",
+            "tier": tier,
             "workflow_id": target.workflow_id,
             "deployment_id": target.deployment_id,
             # What operators read in Flower.
@@ -153,6 +158,7 @@ class JobStore:
             most_open,
             LONGEST_LIFE_SECONDS + self._keep_ms // 1000,
         )
+        JOBS_ASKED.labels(word).inc()
         if word == "full":
             raise TooManyJobs(f"{request.lane} has {known} open jobs; at most {most_open} are taken.")
         return known, word == "created"
@@ -218,7 +224,7 @@ class JobStore:
         if eta_seconds is not None:
             texts["eta_seconds"] = str(eta_seconds)
         delay_ms = self._keep_ms if to in FINAL else round(first_look_seconds * 1000)
-        word, detail = await self._db.run(
+        word, detail, *measured = await self._db.run(
             "transition",
             job_id,
             ",".join(sorted(allowed)),
@@ -232,8 +238,7 @@ class JobStore:
         )
         if word != "moved":
             return Moved(word, state=detail)
-        if to in FINAL:
-            JOBS_ENDED.labels(to.value).inc()
+        _measure(to, measured, error)
         return Moved(word, seq=int(detail))
 
     async def progress(
@@ -296,6 +301,22 @@ class JobStore:
     async def stamp(self, job_id: str, **fields: str) -> None:
         """Note facts in the record that no event tells of, such as a newly learned workflow id."""
         await self._db.run("stamp", job_id, json.dumps(fields))
+
+
+def _measure(to: JobState, measured: list[str], error: JobError | None) -> None:
+    """Count a move, with what the script told of it: the tier, then how long the job was where it was."""
+    tier, *times = measured
+    seconds = {what: int(ms) / 1000 for what, ms in zip(times[::2], times[1::2], strict=True)}
+    life = seconds.pop("life", 0.0)
+    if to in FINAL:
+        JOBS_ENDED.labels(to.value).inc()
+        JOB_SECONDS.labels(to.value).observe(life)
+    if error is not None:
+        JOB_ERRORS.labels(error.code if error.code in ERROR_CODES else "other").inc()
+    if "dispatched" in seconds:
+        LANE_WAIT.labels(tier).observe(seconds["queued"])
+    for state, one in seconds.items():
+        STATE_SECONDS.labels(state).observe(one)
 
 
 def _readable(fields: dict[str, str]) -> Job | None:

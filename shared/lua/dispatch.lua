@@ -88,7 +88,7 @@ while #taken < most and room > 0 and set_aside < 500 do
   else
     local popped = redis.call('ZPOPMIN', lane)
     local id = popped[1]
-    local h = redis.call('HMGET', key('job', id), 'state', 'workflow_id')
+    local h = redis.call('HMGET', key('job', id), 'state', 'workflow_id', 'tier')
     local workflow = paused and h[1] == 'queued' and 'workflow:' .. (h[2] or '')
     local served = true
     if workflow and redis.call('HEXISTS', key('pauses'), workflow) == 1 then
@@ -108,6 +108,7 @@ while #taken < most and room > 0 and set_aside < 500 do
       redis.call('ZREM', key('ring', pool), user)
       redis.call('ZADD', key('turns', pool), next_turn, user)
     end
+    if served then waits_no_more(id, h[3]) end
     if served and h[1] == 'queued' then
       redis.call('ZREM', key('expiring'), id)
       redis.call('HSET', key('job', id), 'dispatched_at', int(now))

@@ -114,8 +114,9 @@ end
 
 -- Put a job into its lane; a job that comes back takes its old place.
 local function enter_lane(id, pool, user)
-  local h = redis.call('HMGET', key('job', id), 'priority', 'created_at', 'expires_at')
+  local h = redis.call('HMGET', key('job', id), 'priority', 'created_at', 'expires_at', 'tier')
   redis.call('ZADD', key('lane', pool, user), (9 - h[1]) * 1e13 + h[2], id)
+  redis.call('ZADD', key('waiting', h[4] or 'none'), h[2], id)
   redis.call('ZADD', key('expiring'), h[3], id)
   if redis.call('SISMEMBER', key('parked', user), pool) == 0 then
     join_ring(pool, user)
@@ -126,6 +127,11 @@ local function count_down(counters, field)
   if redis.call('HINCRBY', counters, field, -1) <= 0 then
     redis.call('HDEL', counters, field)
   end
+end
+
+-- A job does not wait any more; what is counted by tier is so for metrics only.
+local function waits_no_more(id, tier)
+  redis.call('ZREM', key('waiting', tier or 'none'), id)
 end
 
 -- Take away a job that waits aside because its workflow is paused.
@@ -139,8 +145,9 @@ local function leave_aside(id, user)
 end
 
 -- Take a waiting job out of its lane; the user leaves the ring with the last one.
-local function leave_lane(id, pool, user)
+local function leave_lane(id, pool, user, tier)
   local lane = key('lane', pool, user)
+  waits_no_more(id, tier)
   if redis.call('ZREM', lane, id) == 0 then
     leave_aside(id, user)
     return

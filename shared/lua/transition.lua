@@ -18,7 +18,9 @@
 -- ARGV[10] by                 an operator who does this, JSON of {who, reason}; "" for anybody else. It is written into the audit, and
 --                             a run that goes on without its job goes to the strays, as does one that may exist (`?`)
 --
--- Replies  {"moved", seq} | {"refused", state} | {"missing", ""} | {"paused", scope}
+-- Replies  {"moved", seq, tier, what, ms, what, ms…}: how long it was in the state it left, for metrics; of a queued job that
+--          was dispatched in two parts, `queued` and `dispatched`; of one that ends also its whole life, `life`
+--          | {"refused", state} | {"missing", ""} | {"paused", scope}
 -- Clock    Redis TIME. The time of the move is stored as `<to>_at` (`final_at` for final states).
 -- Cost     O(fields + log jobs). Idempotent: repeating a move that happened replies "refused" with the state it wanted,
 --          unless that state is itself in `from`. The clock of a queue timeout stands still in a pause: the move to `expired` is
@@ -27,7 +29,8 @@
 local id, to, delay = ARGV[2], ARGV[4], tonumber(ARGV[7])
 local job = key('job', id)
 local h = redis.call('HMGET', job, 'state', 'user', 'pool', 'workflow_id', 'run_id', 'cancel_requested_at',
-  'hinted_run', 'attempt', 'callback_url')
+  'hinted_run', 'attempt', 'callback_url', 'tier', 'created_at', 'queued_at',
+  'submitting_at', 'submitted_at', 'started_at')
 local state, user, pool, workflow, run, hinted, callback = h[1], h[2], h[3], h[4], h[5], h[7], h[9]
 if not state then return {'missing', ''} end
 if FINAL[state] or not string.find(',' .. ARGV[3] .. ',', ',' .. state .. ',', 1, true) then
@@ -37,7 +40,8 @@ end
 if (ARGV[8] or '') ~= '' and h[8] ~= ARGV[8] then return {'refused', state} end
 
 -- A message about a job that went back to its lane meanwhile is late: only dispatched jobs are started.
-if to == 'submitting' and not redis.call('ZSCORE', key('window'), id) then return {'refused', state} end
+local dispatched = redis.call('ZSCORE', key('window'), id)
+if to == 'submitting' and not dispatched then return {'refused', state} end
 
 local now = now_ms()
 if to == 'expired' then
@@ -64,6 +68,20 @@ if to == 'submitting' and ARGV[9] == '1' then
     return {'paused', scope}
   end
 end
+-- How long it was where it was.
+local took = {}
+local function lasted(what, since, till)
+  took[#took + 1] = what
+  took[#took + 1] = int(math.max(0, till - (since or till)))
+end
+if state == 'queued' then
+  lasted(state, h[12] or h[11], dispatched or now)
+  if dispatched then lasted('dispatched', dispatched, now) end
+else
+  lasted(state, ({submitting = h[13], submitted = h[14], running = h[15]})[state], now)
+end
+if FINAL[to] then lasted('life', h[11], now) end
+
 fields.state = to
 fields[(FINAL[to] and 'final' or to == 'running' and 'started' or to) .. '_at'] = int(now)
 local flat = {}
@@ -88,8 +106,11 @@ elseif to == 'submitted' then
   redis.call('HDEL', job, 'holder')
   redis.call('ZADD', key('inflight', workflow), int(now + (h[6] and 0 or delay)), id .. ' ' .. run)
   reschedule(workflow)
+elseif to == 'running' then
+  redis.call('ZADD', key('running'), int(now), id)
 elseif FINAL[to] then
-  leave_lane(id, pool, user)
+  leave_lane(id, pool, user, h[10])
+  redis.call('ZREM', key('running'), id)
   local since = redis.call('ZSCORE', key('window'), id)
   if since then
     -- The pace of the pool, for those who wait (turn_in): the last ten make up two thirds of the mean.
@@ -127,4 +148,4 @@ if FINAL[to] and callback then
   redis.call('HSET', job, 'callback_next_at', int(now))
   redis.call('ZADD', key('callbacks'), int(now), id)
 end
-return {'moved', tostring(seq)}
+return {'moved', tostring(seq), h[10] or 'none', unpack(took)}

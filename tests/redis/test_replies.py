@@ -172,7 +172,7 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
 
 @reply("transition", "moved")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
-    return await move(db, await put(db), "queued", "cancelled"), ["moved", "2"]
+    return await move(db, await put(db), "queued", "cancelled"), ["moved", "2", "none", "queued", "0", "life", "0"]
 
 
 @reply("transition", "refused")
@@ -760,6 +760,30 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     reply = await db.run("transition", job_id, "queued", "submitting", "", fields, 0, "", "1")
     record = await db.redis.hmget(db.keys.job(job_id), "state", "workflow_id")
     return (reply, record, await take(db)), (["paused", "workflow:wf2"], ["queued", "wf2"], [])
+
+
+@reply("census", "JSON")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    await put(db)
+    await clock.advance(2)
+    rows = json.loads(await db.run("census", 1000, 9, 9, 200, "none"))
+    told = [row for row in rows if row[0] in ("lane_jobs", "lane_oldest_seconds", "window_jobs")]
+    return told, [["lane_jobs", 1, "none"], ["lane_oldest_seconds", 2, "none"], ["window_jobs", 0]]
+
+
+@reply("transition", "moved: how long it was dispatched, and how long it lived")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await clock.advance(3)
+    await take(db)
+    await clock.advance(0.5)
+    first = await move(db, job_id, "queued", "submitting")
+    await clock.advance(0.1)
+    second = await move(db, job_id, "submitting", "failed")
+    return (first[2:], second[2:]), (
+        ["none", "queued", "3000", "dispatched", "500"],
+        ["none", "submitting", "100", "life", "3600"],
+    )
 
 
 @pytest.mark.parametrize(("script", "words"), SCENES, ids=lambda text: text.replace(" ", "-"))

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from producers.cli.budget import LEAST_BURST, Budget
 from shared.limits.bucket import FLOORS, TokenBucket
+from shared.limits.budget import LEAST_BURST, Budget
 from shared.settings import Settings
 from tests.service.cli_stage import Stage, conveyor
 

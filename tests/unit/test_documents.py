@@ -18,6 +18,7 @@ from shared import metrics
 from shared import settings as settings_module
 from shared.jobs.states import MOVES
 from shared.settings import Settings
+from shared.system_gauges import SYSTEM_GAUGES
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -234,19 +235,26 @@ def test_the_table_of_settings_is_the_settings() -> None:
     assert rows == settings_table()
 
 
-def test_the_table_of_metrics_is_the_metrics() -> None:
-    """docs/reference/metrics.md has a row for each metric that is declared, with its kind, its labels and its question."""
-    declared = []
+def metrics_table() -> list[str]:
+    """The rows of docs/reference/metrics.md, as they follow from the declarations."""
+    rows = []
     for metric in vars(metrics).values():
         if isinstance(metric, Counter | Gauge | Histogram):
             described = next(iter(metric.describe()))
             name = described.name + ("_total" if described.type == "counter" else "")
-            labels = ", ".join(f"`{label}`" for label in metric._labelnames)
-            declared.append(f"| `{name}` | {described.type} | {labels} | {described.documentation} |")
+            rows.append((name, described.type, metric._labelnames, described.documentation))
+    rows += [(gauge.name, "gauge", gauge.labels, gauge.documentation) for gauge in SYSTEM_GAUGES.values()]
+    return [
+        f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {question} |"
+        for name, kind, labels, question in rows
+    ]
 
+
+def test_the_table_of_metrics_is_the_metrics() -> None:
+    """docs/reference/metrics.md has a row for each metric that is declared, with its kind, its labels and its question."""
     text = (ROOT / "docs/reference/metrics.md").read_text()
 
-    assert declared == [line for line in text.splitlines() if line.startswith("| `conveyor_")]
+    assert metrics_table() == [line for line in text.splitlines() if line.startswith("| `conveyor_")]
 
 
 # -- the examples -----------------------------------------------------------------------------------------------------

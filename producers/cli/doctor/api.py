@@ -5,12 +5,12 @@ import json
 import time
 from collections.abc import AsyncIterator
 
-from producers.cli.budget import Budget
 from producers.cli.doctor.check import Check, bad, ok, warn
 from producers.cli.rate import breaker, read_budget
 from shared.database import Database
 from shared.errors import ConveyorError, RateLimited, TellOperator
 from shared.limits.bucket import TokenBucket
+from shared.limits.budget import Budget
 from shared.settings import Settings
 
 #: A catalog older than this means that no worker keeps it warm.

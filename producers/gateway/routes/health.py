@@ -5,6 +5,7 @@ from prometheus_client import generate_latest
 
 from producers.gateway.inside import Here
 from producers.gateway.models import Health
+from shared.census import Counted
 from shared.errors import Unavailable
 
 router = APIRouter(tags=["health"])
@@ -40,6 +41,7 @@ async def readyz(here: Here, response: Response) -> Health:
     response_class=Response,
     responses={200: {"description": "Prometheus's text.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics() -> Response:
-    """What this process did: `docs/reference/metrics.md`."""
-    return Response(generate_latest(), media_type="text/plain; version=0.0.4")
+async def metrics(here: Here) -> Response:
+    """What this process did, and what there is of the whole: `docs/reference/metrics.md`."""
+    told = generate_latest() + generate_latest(Counted(await here.census.read()))
+    return Response(told, media_type="text/plain; version=0.0.4")
