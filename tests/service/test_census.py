@@ -50,7 +50,9 @@ class Site:
 @pytest.fixture
 def site(database: Database, settings: Settings) -> Site:
     """An empty database, and two tiers that have a name."""
-    return Site(database, settings.model_copy(update={"tier_weights": {"free": 1, "pro": 2}, "api_key": SecretStr("k")}))
+    return Site(
+        database, settings.model_copy(update={"tier_weights": {"free": 1, "pro": 2}, "api_key": SecretStr("k")})
+    )
 
 
 async def test_jobs_are_counted_by_state_and_waiting_ones_by_tier(site: Site) -> None:
