@@ -51,7 +51,9 @@ MACHINE_PLACES = SystemGauge(
 PAUSES = SystemGauge(
     "conveyor_pauses", "How much have operators paused? By scope: all, frontend, user, workflow.", ("scope",)
 )
-PAUSE_OLDEST = SystemGauge("conveyor_pause_oldest_seconds", "How long has the longest pause lasted? 0 when there is none.")
+PAUSE_OLDEST = SystemGauge(
+    "conveyor_pause_oldest_seconds", "How long has the longest pause lasted? 0 when there is none."
+)
 BACKLOG = SystemGauge(
     "conveyor_backlog",
     "What is there for workers to do, now or later? By set: starting and expiring (jobs), due (workflows to look at), closing "
