@@ -111,6 +111,8 @@ class Settings(BaseModel):
     """The address a worker serves its metrics on; in a container `0.0.0.0`, since Prometheus is in another one."""
     flower_port: int = Field(5555, alias="FLOWER_PORT", ge=1, le=65_535)
     """Where Flower listens, on loopback unless `FLOWER_ADDRESS` says otherwise."""
+    flower_history: int = Field(5000, alias="CONVEYOR_FLOWER_HISTORY", ge=1, le=100_000)
+    """Jobs that Flower lists: whatever has not ended, and the newest of the others that Redis still keeps."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:

@@ -126,6 +126,8 @@ async def _submit(engine: Engine, job: Job) -> float | None:
         unless_paused=True,
         deployment_id=target.deployment_id,
         workflow_id=target.workflow_id,
+        # Who submitted it, for operators (`workers/monitor/row.py`).
+        worker=engine.hostname,
     )
     if not moved:
         return None  # cancelled or paused while we waited

@@ -14,7 +14,10 @@ from producers.local.stack import Stack
 from producers.producer import Producer
 from shared.settings import Settings
 from tests.conftest import OURS
+from tests.e2e.browser import browser
 from tests.e2e.site import BURST, RATE, Flower, Site, until
+
+__all__ = ["browser"]
 
 HERE = Path(__file__).parent
 
@@ -64,8 +67,8 @@ async def flower(running: Site) -> AsyncIterator[Flower]:
     """Flower as the Procfile starts it, on a free port."""
     port = free_port()
     running.stack.env["FLOWER_PORT"] = str(port)
-    await running.stack.start("flower", procfile()["flower"])
+    program = await running.stack.start("flower", procfile()["flower"])
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as http:
-        flower = Flower(http)
+        flower = Flower(http, program)
         await until(flower.sees_workers, seconds=30, what="Flower sees the workers")
         yield flower

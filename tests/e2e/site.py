@@ -42,10 +42,10 @@ async def until(fact: Callable[[], Awaitable[T]], *, seconds: float = 20.0, what
 
 
 class Flower:
-    """Flower's HTTP API."""
+    """Flower's HTTP API, and its process, which is started again whenever it ends."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self.http = http
+    def __init__(self, http: httpx.AsyncClient, program: Supervised) -> None:
+        self.http, self.program = http, program
 
     async def workers(self) -> set[str]:
         """The nodes Flower lists."""
@@ -64,6 +64,21 @@ class Flower:
         answer = await self.http.get("/api/tasks", params={"limit": 10_000})
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
+
+    async def forgot(self) -> bool:
+        """It does not answer, or knows no job (any more)."""
+        try:
+            return not await self.rows()
+        except httpx.TransportError:
+            return True
+
+    async def has(self, ids: set[str]) -> dict[str, dict[str, Any]]:
+        """The rows of these jobs; none unless it has all of them."""
+        try:
+            rows = await self.rows()
+        except httpx.TransportError:
+            return {}
+        return {job_id: rows[job_id] for job_id in ids} if ids <= set(rows) else {}
 
 
 class Site:

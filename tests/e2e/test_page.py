@@ -1,23 +1,21 @@
 """The chat page in a real browser, against a real gateway: what a person can do with it, and what happens meanwhile."""
 
 import asyncio
-import os
 import re
-import shutil
 import signal
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Route, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Route, expect
 
 from producers.local.processes import Supervised, procfile
 from producers.local.redis_server import free_port
+from tests.e2e.browser import CHROMIUM
 from tests.e2e.chat import Chat
 from tests.e2e.site import Site, until
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 KEY = "a-key-of-the-page"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path (.ci/run installs it where it may)")
@@ -67,15 +65,6 @@ async def gateway(running: Site) -> AsyncIterator[Gateway]:
     gateway = await Gateway.start(running, "gateway-page")
     yield gateway
     await gateway.program.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    """One Chromium for all tests of the page."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        await browser.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

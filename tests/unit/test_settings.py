@@ -48,6 +48,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "CONVEYOR_METRICS_PORT": ("9100", 9100),
     "CONVEYOR_METRICS_ADDRESS": ("0.0.0.0", "0.0.0.0"),
     "FLOWER_PORT": ("5556", 5556),
+    "CONVEYOR_FLOWER_HISTORY": ("100", 100),
 }
 FIELDS: dict[str, tuple[str, FieldInfo]] = {f.alias or "": (name, f) for name, f in Settings.model_fields.items()}
 

@@ -1,0 +1,1 @@
+"""What operators see: Flower, with rows that are made of our records."""
