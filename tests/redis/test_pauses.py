@@ -144,7 +144,7 @@ class Pauses(RuleBasedStateMachine):
         """The submit task of a dispatched job asks once more before it posts."""
         job_id = self.pick(self.dispatched, n)
         args = (job_id, "queued", "submitting", "", json.dumps({"deployment_id": "dep"}), 0, "", "1")
-        word, _ = self.on(self.db.run("transition", *args))
+        word, *_ = self.on(self.db.run("transition", *args))
         self.dispatched.discard(job_id)
         if self.paused(job_id):
             assert word == "paused"
