@@ -103,6 +103,8 @@ class Settings(BaseModel):
 
     job_keep_seconds: int = Field(86_400, alias="CONVEYOR_JOB_KEEP_SECONDS", ge=60)
     """How long a job can be asked about after its final state."""
+    dead_keep_seconds: int = Field(30 * 86_400, alias="CONVEYOR_DEAD_KEEP_SECONDS", ge=3600)
+    """How long a dead letter waits for somebody to replay it."""
     log_format: Literal["auto", "pretty", "json"] = Field("auto", alias="CONVEYOR_LOG_FORMAT")
     """`auto` is pretty on a terminal and JSON elsewhere."""
     metrics_port: int = Field(0, alias="CONVEYOR_METRICS_PORT", ge=0, le=65_535)

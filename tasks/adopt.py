@@ -39,6 +39,9 @@ UNSEARCHABLE_SECONDS = 120.0
 UNAUTHORIZED_SECONDS = 3600.0
 LONGEST_SEARCH_SECONDS = 10.0
 
+#: Stands for the run in a stray when it is not known whether there is one: an operator has ended the job in `submitting`.
+UNKNOWN_RUN = "?"
+
 #: Between two searches: up to 2, 4, 8, then 10 s.
 SEARCH = wait_random_exponential(multiplier=1, min=1, max=LONGEST_SEARCH_SECONDS)
 
@@ -75,9 +78,7 @@ async def find_run(engine: Engine, job: Job) -> float | None:
         for extra in runs[1:]:
             await _settle_stray(engine, job.id, extra.id)
         return None
-    until = job.undecided_until or intent_ms(job) + round(
-        (engine.client.timeouts.submit_seconds + LOST_MARGIN_SECONDS) * 1000
-    )
+    until = _appears_until(engine, job)
     if quick:
         until = min(until, intent_ms(job) + round(SETTLED_SECONDS * 1000))
     if now < until:
@@ -125,20 +126,46 @@ async def adopt_hinted(engine: Engine, job: Job) -> bool:
 
 
 async def cancel_if_stray(engine: Engine, job_id: str, run_id: str) -> bool:
-    """Cancel a run that carries the id of a job whose own run is another. Answers whether that is settled."""
+    """Cancel a run that carries the id of a job and that the job does not want: its own run is another, or it has ended
+    without waiting for this one. Answers whether that is settled."""
+    if run_id == UNKNOWN_RUN:
+        return await _cancel_unknown(engine, job_id)
     try:
         async with engine.bucket.call("look"):
             run = await engine.client.runs.get(run_id)
         job = await engine.store.get(job_id)
     except (RunNotFound, JobNotFound):
         return True
-    if run.is_final or job.run_id == run_id or run.workflow_inputs.get(REFERENCE_INPUT) != job_id:
+    if run.is_final or run.workflow_inputs.get(REFERENCE_INPUT) != job_id:
         return True
-    if job.run_id is None and not job.final:
-        return False  # it may still become the job's own
+    if not job.final and job.run_id in (None, run_id):
+        return job.run_id == run_id  # its own, or it may still become that
     log.warning("stray run cancelled", extra={"job_id": job_id, "run_id": run_id, "own": job.run_id})
     STRAYS_CANCELLED.inc()
     return await cancel_run(engine, run_id)
+
+
+async def _cancel_unknown(engine: Engine, job_id: str) -> bool:
+    """Cancel the runs of a job that was ended while its submit had no answer. Settled when no other can appear any more."""
+    try:
+        job = await engine.store.get(job_id)
+    except JobNotFound:
+        return True
+    now = await engine.database.now_ms()
+    try:
+        runs = await runs_of(engine, job)
+    except (GiveUp, TellOperator) as error:
+        log.warning("a run may go on", extra={"job_id": job_id, "error": str(error)})
+        return now > intent_ms(job) + UNSEARCHABLE_SECONDS * 1000
+    cancelled = [run.is_final or await cancel_run(engine, run.id) for run in runs]
+    return all(cancelled) and now > _appears_until(engine, job)
+
+
+def _appears_until(engine: Engine, job: Job) -> int:
+    """When the run of an unanswered submit is there, or never will be; ms."""
+    return job.undecided_until or intent_ms(job) + round(
+        (engine.client.timeouts.submit_seconds + LOST_MARGIN_SECONDS) * 1000
+    )
 
 
 async def adopt(engine: Engine, job: Job, run_id: str) -> None:

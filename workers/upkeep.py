@@ -105,7 +105,8 @@ class Upkeep:
             await self._engine.due.settle(workflow_id, Settlement())
 
     async def prune(self) -> None:
-        """Trim result streams. What a group has not acknowledged is never trimmed, nor what is younger than an hour."""
+        """Trim result streams and old dead letters. What a group has not acknowledged is never trimmed from a stream, nor
+        what is younger than an hour."""
         database = self._engine.database
         with self._engine.database.asking():
             now = await database.now_ms()
@@ -115,6 +116,7 @@ class Upkeep:
                     str(frontend),
                     now - round(KEEP_EVENTS_SECONDS * 1000),
                     now - round(KEEP_UNREAD_SECONDS * 1000),
+                    now - self._engine.settings.dead_keep_seconds * 1000,
                 )
 
     async def warm(self) -> None:

@@ -16,6 +16,7 @@ from producers.cli.options import user as user_here
 from producers.cli.outcome import OK, carry_out
 from producers.cli.rate_app import rate_app
 from producers.cli.results_app import results_app
+from producers.cli.windows_app import windows_app
 
 app = typer.Typer(
     name="conveyor",
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(results_app)
 app.add_typer(rate_app)
 app.add_typer(api_app)
+app.add_typer(windows_app)
 app.add_typer(levers_app)
 
 

@@ -68,6 +68,46 @@ def pauses_(as_json: AsJson = False) -> None:
 
 
 @levers_app.command(rich_help_panel=PANEL)
+def requeue(
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID")],
+    *,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Have a stuck job taken up again, wherever it is stuck. It never makes a second paid run.
+
+    A job that was dispatched or submitting is taken up by a worker within seconds; if a run of it may exist, that is looked
+    for and adopted, and only when it cannot appear any more the job is posted again. A job with a run has it looked at.
+    A job that has ended stays ended: enqueue it again.
+
+    [dim]$ conveyor requeue 01a1fb4b-efc2-79a1-94b1-f3ed4809d12e[/dim]
+    """
+    from producers.cli import stuck  # noqa: PLC0415
+
+    carry_out(lambda: stuck.requeue(job_id, reason, as_json=as_json))
+
+
+@levers_app.command(rich_help_panel=PANEL)
+def fail(
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID")],
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="Why. It stands in the job's error.")],
+    as_json: AsJson = False,
+) -> None:
+    """End a stuck job as failed, at once, and cancel its run upstream.
+
+    The user gets the one final event. Workers cancel the run and ask again until it is over; if it is not known whether
+    there is one, they look for it. To stop a job that is not stuck, `conveyor cancel` is kinder: a run that succeeds
+    first is then delivered.
+
+    [dim]$ conveyor fail 01a1fb4b-efc2-79a1-94b1-f3ed4809d12e --reason "the machine was deleted"[/dim]
+    """
+    from producers.cli import stuck  # noqa: PLC0415
+
+    carry_out(lambda: stuck.fail(job_id, reason, as_json=as_json))
+
+
+@levers_app.command(rich_help_panel=PANEL)
 def audit(
     *,
     last: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the last acts.")] = 50,

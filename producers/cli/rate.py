@@ -7,9 +7,12 @@ from dataclasses import asdict
 import typer
 
 from producers.cli.columns import columns
+from producers.cli.options import operator
 from producers.cli.outcome import OK, say
+from producers.levers.limits import adjust
 from shared.database import Database
 from shared.errors import InvalidInput, Problem
+from shared.jobs.by import By
 from shared.limits.bucket import TokenBucket
 from shared.limits.budget import CLASSES, LEAST_BURST, Budget
 from shared.settings import Settings
@@ -38,7 +41,7 @@ async def show(*, as_json: bool) -> int:
     return OK
 
 
-async def set_(per_second: float | None, burst: int | None, *, as_json: bool) -> int:
+async def set_(per_second: float | None, burst: int | None, reason: str, *, as_json: bool) -> int:
     """Have these hold instead of the environment's. Raises `InvalidInput`, and `MissingSetting` without a key."""
     problems = []
     if per_second is None and burst is None:
@@ -52,27 +55,30 @@ async def set_(per_second: float | None, burst: int | None, *, as_json: bool) ->
     if problems:
         raise InvalidInput(problems)
     fields = {"rate": None if per_second is None else repr(per_second), "burst": None if burst is None else str(burst)}
-    return await _write({name: text for name, text in fields.items() if text is not None}, as_json=as_json)
+    return await _write({name: text for name, text in fields.items() if text is not None}, reason, as_json=as_json)
 
 
-async def reset(*, as_json: bool) -> int:
+async def reset(reason: str, *, as_json: bool) -> int:
     """Have the environment's rate and burst hold again, all of it: what 429s have taken off comes back at once.
 
     A pause the API asked for holds on. Raises `MissingSetting` without a key.
     """
-    return await _write({}, as_json=as_json)
+    return await _write({}, reason, as_json=as_json)
 
 
-async def _write(fields: dict[str, str], *, as_json: bool) -> int:
+async def _write(fields: dict[str, str], reason: str, *, as_json: bool) -> int:
     settings = Settings.from_env()
     # Without it the account is another, and the change would change nothing for any worker.
     settings.require_api_key()
     async with Database.open(settings.redis_url) as database:
-        key = database.keys.budget(settings.account)
-        pipe = database.redis.pipeline()
-        pipe.hset(key, mapping=fields) if fields else pipe.hdel(key, *RESET)  # type: ignore[arg-type]
-        with database.asking():
-            await pipe.execute()
+        await adjust(
+            database,
+            account=settings.account,
+            set_=fields,
+            forget=() if fields else RESET,
+            action="rate set" if fields else "rate reset",
+            by=By(operator(), reason),
+        )
         budget = await read_budget(database, settings)
     _print(budget, as_json=as_json)
     return OK

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from producers.cli.options import AsJson
+from producers.cli.options import AsJson, Reason
 from producers.cli.outcome import carry_out
 
 rate_app = typer.Typer(
@@ -42,6 +42,7 @@ def set_(
     burst: Annotated[
         int | None, typer.Option(metavar="N", help="API calls at once after a quiet time; 5 or more.")
     ] = None,
+    reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
     """Have another rate or burst hold than the environment says. The other of the two stays as it is.
@@ -50,15 +51,15 @@ def set_(
     """
     from producers.cli import rate  # noqa: PLC0415
 
-    carry_out(lambda: rate.set_(per_second, burst, as_json=as_json))
+    carry_out(lambda: rate.set_(per_second, burst, reason, as_json=as_json))
 
 
 @rate_app.command()
-def reset(as_json: AsJson = False) -> None:
+def reset(reason: Reason = "", as_json: AsJson = False) -> None:
     """Have the environment's rate and burst hold again, undiminished by the 429s so far.
 
     [dim]$ conveyor rate reset[/dim]
     """
     from producers.cli import rate  # noqa: PLC0415
 
-    carry_out(lambda: rate.reset(as_json=as_json))
+    carry_out(lambda: rate.reset(reason, as_json=as_json))

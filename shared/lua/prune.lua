@@ -1,14 +1,16 @@
--- prune.lua — trim one frontend's stream below what every consumer group has acknowledged.
+-- prune.lua — trim one frontend's stream below what every consumer group has acknowledged, and its old dead letters.
 --
 -- ARGV[1]  prefix
 -- ARGV[2]  frontend
 -- ARGV[3]  horizon            ms; younger entries stay, whatever was acknowledged
 -- ARGV[4]  unread horizon     ms; when nobody ever made a consumer group, younger entries stay
+-- ARGV[5]  dead horizon       ms; younger dead letters stay
 --
--- Replies  how many entries were trimmed
+-- Replies  how many entries were trimmed; dead letters are not counted
 -- Cost     O(groups + trimmed). Idempotent.
 
 local stream = key('results', ARGV[2])
+redis.call('XTRIM', key('results', ARGV[2], 'dead'), 'MINID', (ARGV[5] or '0') .. '-0')
 if redis.call('EXISTS', stream) == 0 then return 0 end
 local groups = redis.call('XINFO', 'GROUPS', stream)
 if #groups == 0 then return redis.call('XTRIM', stream, 'MINID', ARGV[4] .. '-0') end

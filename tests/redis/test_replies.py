@@ -783,6 +783,68 @@ async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
     return (first[2:], second[2:]), (
         ["none", "queued", "3000", "dispatched", "500"],
         ["none", "submitting", "100", "life", "3600"],
+@reply("requeue", "waiting")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("requeue", await put(db), BY), ["waiting", ""]
+
+
+@reply("requeue", "laned")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await db.redis.delete(db.keys.lane("", "web:ada"), db.keys.ring(""))
+    return (await db.run("requeue", job_id, BY), await take(db)), (["laned", ""], [job_id])
+
+
+@reply("requeue", "rescued")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await take(db)
+    replies = [await db.run("requeue", job_id, BY)]
+    await move(db, job_id, "queued", "submitting")
+    await db.redis.delete(db.keys.window, db.keys.starting, db.keys.window_users, db.keys.window_pools)
+    replies.append(await db.run("requeue", job_id, BY))
+    held = await db.run("hold", job_id, "me", 1000)
+    counted = await db.hash(db.keys.window_users)
+    acts = [fields["before"] for _, fields in await db.redis.xrange(db.keys.audit)]
+    return (replies, held, counted, acts), (
+        [["rescued", "queued"], ["rescued", "submitting"]],
+        ["held", "submitting"],
+        {"web:ada": "1"},
+        ["queued", "submitting"],
+    )
+
+
+@reply("requeue", "looked")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    job_id = await running(db)
+    await db.redis.delete(db.keys.due, db.keys.inflight("wf"))
+    replied = await db.run("requeue", job_id, BY)
+    return (replied, await db.redis.zscore(db.keys.due, "wf")), (["looked", "run-1"], clock.now_ms)
+
+
+@reply("requeue", "final")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await move(db, job_id, "queued", "cancelled")
+    replied = await db.run("requeue", job_id, BY)
+    return (replied, await db.redis.exists(db.keys.audit)), (["final", "cancelled"], 0)
+
+
+@reply("requeue", "missing")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    return await db.run("requeue", new_job_id(), BY), ["missing", ""]
+
+
+@reply("adjust", "adjusted")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first, second = [await put(db) for _ in range(2)]
+    taken = [await take(db, user_window=1), await take(db, user_window=1)]
+    replies = [await db.run("adjust", "", json.dumps({"user_window": "2"}), "[]", "window set", BY)]
+    taken.append(await take(db, user_window=1))
+    replies.append(await db.run("adjust", "", "{}", json.dumps(["user_window", "window"]), "window reset", BY))
+    return (taken, replies), (
+        [[first], [], [second]],
+        [["adjusted", "{}", '{"user_window":"2"}'], ["adjusted", '{"user_window":"2"}', "{}"]],
     )
 
 
