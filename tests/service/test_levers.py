@@ -87,3 +87,66 @@ def test_what_cannot_be_paused_is_refused(stage: Stage, words: tuple[str, ...], 
     result = conveyor(*words)
     assert (result.exit_code, says in result.output) == (2, True), result.output
     assert not stage.redis.exists("conveyor:pauses", "conveyor:audit")
+
+
+def windows(*words: str) -> dict[str, int]:
+    """The windows by name."""
+    return {line["name"]: line["window"] for line in told("window", *words)}
+
+
+def test_windows_are_set_live_and_reset(stage: Stage) -> None:
+    """They hold from the next dispatch on: for everybody, each user, one user, one machine; a reset ends all of it."""
+    first = enqueue(count=6)
+    assert stage.redis.zcard("conveyor:window") == 4
+    assert windows("show") == {"window": 200, "user_window": 20, "pool:m1": 4}
+    assert windows("set", "--machine", "m1=5", "--per-user", "9", "--reason", "a new GPU") == {
+        "window": 200,
+        "user_window": 9,
+        "pool:m1": 5,
+    }
+    enqueue("bob")
+    assert stage.redis.zcard("conveyor:window") == 5
+    assert windows("set", "--all", "3", "--user", "web:ada=2")["user:web:ada"] == 2
+    told("cancel", first[0])
+    assert stage.redis.zcard("conveyor:window") == 4
+    windows("set", "--all", "50")
+    enqueue("cy")
+    assert int(stage.redis.hget("conveyor:window:users", "web:ada")) == 3  # type: ignore[arg-type]
+    assert windows("reset") == {"window": 200, "user_window": 20, "pool:m1": 4}
+    acted = [(act["action"], act["reason"], act["before"], act["after"]) for act in told("audit")]
+    assert acted[0][:3] == ("window set", "a new GPU", "{}")
+    assert json.loads(acted[0][3]) == {"user_window": "9", "pool:m1": "5"}
+    assert [action for action, *_ in acted] == ["window set"] * 3 + ["window reset"]
+    assert json.loads(acted[-1][2]) == {"window": "50", "user_window": "9", "pool:m1": "5", "user:web:ada": "2"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "say --all N"),
+        (("--all", "0"), "must be 1 to"),
+        (("--machine", "m9=2"), "no job was ever for 'm9'"),
+        (("--machine", "m1"), "must be NAME=N"),
+        (("--user", "ada=2"), "must be FRONTEND:ID"),
+    ],
+)
+def test_a_wrong_window_is_refused(stage: Stage, words: tuple[str, ...], says: str) -> None:
+    """One line for each problem, and nothing is written."""
+    result = conveyor("window", "set", *words)
+    assert (result.exit_code, says in result.output) == (2, True), result.output
+    assert not stage.redis.exists("conveyor:limits", "conveyor:audit")
+
+
+def test_a_stuck_job_is_requeued_or_failed(stage: Stage) -> None:
+    """What was done is said for people and for programs, and stands in the audit; a job that has ended stays ended."""
+    [job_id] = enqueue()
+    assert told("requeue", job_id) == [{"job_id": job_id, "requeue": "rescued", "detail": "queued"}]
+    stage.run(job_id)
+    assert "looked at now" in conveyor("requeue", job_id, "--reason", "silent").stdout
+    assert told("fail", job_id, "--reason", "deleted") == [{"job_id": job_id, "fail": "failed", "state": "failed"}]
+    assert stage.redis.zrange("conveyor:strays", 0, -1) == [f"{job_id} run-{job_id}"]
+    assert "has ended as failed" in conveyor("fail", job_id, "--reason", "deleted").stderr
+    assert "has ended" in conveyor("requeue", job_id).stdout
+    assert acts() == [("requeue", job_id, ""), ("requeue", job_id, "silent"), ("failed", job_id, "deleted")]
+    assert conveyor("fail", "nobody", "--reason", "x").exit_code == 2
+    assert conveyor("requeue", "nobody").exit_code == 2
