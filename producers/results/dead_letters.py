@@ -1,7 +1,7 @@
 """Which events could nobody deliver, and how do they get another chance?
 
 A dead letter is the event as it was on the stream, with the reason, the group that gave up on it, and how often it was
-handed out. Dead letters are never trimmed. Replaying them promises:
+handed out. Upkeep drops it after `CONVEYOR_DEAD_KEEP_SECONDS`, a month. Replaying promises:
 
 * **To the group that failed.** While the entry is still on the stream it is made pending again in that group alone, with
   its deliveries counted from 0. After upkeep has trimmed it (an hour or more later, if all groups were done with it), a
