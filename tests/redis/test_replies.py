@@ -783,6 +783,9 @@ async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
     return (first[2:], second[2:]), (
         ["none", "queued", "3000", "dispatched", "500"],
         ["none", "submitting", "100", "life", "3600"],
+    )
+
+
 @reply("requeue", "waiting")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return await db.run("requeue", await put(db), BY), ["waiting", ""]
