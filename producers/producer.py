@@ -36,7 +36,7 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from producers.files import Files, Tell
     from producers.saving import Saved
-    from shared.catalog import Copy
+    from shared.catalog import Catalog, Copy
     from shared.comfydeploy import ComfyDeploy
     from shared.media.sources import Source
     from shared.media.uploads import Upload
@@ -60,6 +60,7 @@ class Resolves(Protocol):
     async def resolve(self, request: JobRequest) -> Target: ...
     async def checked(self, request: JobRequest) -> JobRequest: ...
     async def copy(self) -> "Copy | None": ...
+    async def refresh(self) -> "Copy": ...
 
 
 class Producer:
@@ -90,6 +91,7 @@ class Producer:
         #: Jobs of one user that have not ended, at once; 0 is no limit.
         self._most_open = most_open
         self._api: ComfyDeploy | None = None
+        self._own_catalog: Catalog | None = None
         self._files: Files | None = None
 
     @classmethod
@@ -129,13 +131,13 @@ class Producer:
     async def _accept(self, requests: list[JobRequest], *, validate: bool, many: bool = False) -> list[JobHandle]:
         catalog = self._catalog or self._open_catalog()
         with self._db.asking():
-            targets = [await catalog.resolve(request) for request in requests]
-            # What could not be resolved is not known to the catalog: no use asking it once more.
-            in_catalog = [bool(target.workflow_id) for target in targets]
-            asked, problems = [], list[Problem]()
+            targets, asked, problems = list[Target](), list[JobRequest](), list[Problem]()
             for place, request in enumerate(requests):
                 try:
-                    asked.append(await catalog.checked(request) if validate and in_catalog[place] else request)
+                    targets.append(await catalog.resolve(request))
+                    # What could not be resolved is not known to the catalog: no use asking it once more.
+                    known = bool(targets[-1].workflow_id)
+                    asked.append(await catalog.checked(request) if validate and known else request)
                 except InvalidInput as error:
                     problems += error.at(place) if many else error.problems
         if problems:
@@ -143,7 +145,7 @@ class Producer:
         handles = []
         for request, target in zip(asked, targets, strict=True):
             job_id = new_job_id()
-            known, created = await self._store.create(
+            kept, created = await self._store.create(
                 request,
                 target,
                 job_id=job_id,
@@ -154,7 +156,7 @@ class Producer:
                 run_seconds=milestones.of_submit(await self._history.outlook(target.deployment_id)),
             )
             # A repeat after a lost answer finds our own job: that is the one we made.
-            handles.append(JobHandle(known, created or known == job_id, self))
+            handles.append(JobHandle(kept, created or kept == job_id, self))
         await self._dispatch()
         return handles
 
@@ -247,10 +249,15 @@ class Producer:
             async for event in events:
                 yield event
 
-    async def workflows(self) -> "Copy":
-        """What can be run, with the age of the answer. Raises `Unavailable` when nothing is known yet."""
-        with self._db.asking():
-            copy = await (self._catalog or self._open_catalog()).copy()
+    async def workflows(self, *, refresh: bool = False) -> "Copy":
+        """What can be run, with the age of the answer. Raises `Unavailable` when nothing is known yet.
+
+        With `refresh` it is read from the API now, and what the API raises is raised; some calls of the budget.
+        """
+        catalog = self._catalog or self._open_catalog()
+        if refresh:
+            return await catalog.refresh()
+        copy = await catalog.copy()
         if copy is None:
             raise Unavailable(
                 "The catalog is empty: no worker has filled it, and COMFY_DEPLOY_API_KEY is not set here."
@@ -279,7 +286,7 @@ class Producer:
         if self._settings.api_key is not None:
             self._api = ComfyDeploy(self._settings.api_url, self._settings.require_api_key(), observe=observe_call)
         catalog = Catalog(self._db, self._settings, TokenBucket(self._db, self._settings), self._api)
-        self._catalog = catalog
+        self._catalog = self._own_catalog = catalog
         return catalog
 
     async def aclose(self) -> None:
@@ -287,11 +294,14 @@ class Producer:
         publisher, self._own_publisher = self._own_publisher, None
         api, self._api = self._api, None
         files, self._files = self._files, None
+        catalog, self._own_catalog = self._own_catalog, None
         if publisher is not None:
             self._publisher = None
             await asyncio.to_thread(publisher.close)
-        if api is not None:
+        if catalog is not None:
             self._catalog = None
+            await catalog.aclose()
+        if api is not None:
             await api.aclose()
         if files is not None:
             await files.aclose()

@@ -41,10 +41,14 @@ class TryLater(ConveyorError):
 
     code = "upstream_unavailable"
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after_seconds: float | None = None, upstream_status: int | None = None
+    ) -> None:
         super().__init__(message)
         #: How long the other side asked us to wait; None when it did not say.
         self.retry_after_seconds = retry_after_seconds
+        #: The HTTP status, when the API answered at all.
+        self.upstream_status = upstream_status
 
 
 class RateLimited(TryLater):

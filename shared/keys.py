@@ -244,8 +244,21 @@ class Keys:
 
     @property
     def catalog(self) -> str:
-        """string: the deployments as last read, JSON."""
+        """string: the deployments and the workflows' names as last read, JSON."""
         return f"{self.prefix}catalog"
+
+    @property
+    def catalog_machines(self) -> str:
+        """string: the limits of the machines as last read, JSON."""
+        return f"{self.prefix}catalog:machines"
+
+    def catalog_version(self, version_id: str) -> str:
+        """string: one version of a workflow with its graphs, JSON."""
+        return f"{self.prefix}catalog:version:{version_id}"
+
+    def refresh(self, part: str) -> str:
+        """hash: who reads a part of the catalog now, when it was forgotten, why it could not be read."""
+        return f"{self.prefix}refresh:{part}"
 
     @property
     def workflows(self) -> str:

@@ -53,6 +53,21 @@ TOKEN_WAIT = Histogram(
     "conveyor_token_wait_seconds", "How long do calls wait for their token? By class.", ["class"], buckets=_QUICK
 )
 
+# -- the catalog ------------------------------------------------------------------------------------------------
+
+CATALOG_LOOKUPS = Counter(
+    "conveyor_catalog_lookups",
+    "Was what we know of the API at hand? By part (deployments, machines, versions) and answer (memory and redis: a hit; "
+    "stale: given though it was too old; miss: there was none; negative: a name known to be unknown, so nobody was asked).",
+    ["part", "answer"],
+)
+CATALOG_REFRESHES = Counter(
+    "conveyor_catalog_refreshes",
+    "What became of the readings of the API that renew the catalog? By part and outcome (kept, failed, freed: given up, "
+    "lost: another was quicker).",
+    ["part", "outcome"],
+)
+
 # -- following --------------------------------------------------------------------------------------------------
 
 LOOKS = Counter(

@@ -1,12 +1,40 @@
 """Which name did somebody mean? People leave out spaces and capitals, and hit the wrong key."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+#: The same letter can be written in several ways, and leaving a character out can bring two together that are one letter.
+_MOST_ROUNDS = 8
 
 
 def tolerant(name: str) -> str:
-    """A name without case, spaces and punctuation, in any script: `SDXL  Portrait!` is `sdxlportrait`."""
-    return "".join(character for character in name.casefold() if character.isalnum())
+    """A name without case, spaces and punctuation, in any script: `SDXL  Portrait!` is `sdxlportrait`.
+
+    Accents and vowel signs count, however they are encoded. A name without a letter or digit keeps its symbols, and one
+    without these everything but spaces: so `🎨` and `!!!` are names, and two. Empty only for spaces and what cannot be
+    seen. A second time changes nothing.
+    """
+    for kinds in ("LNM", "S"):
+        kept = _settled(name, kinds)
+        if any(unicodedata.category(character)[0] in kinds.replace("M", "") for character in kept):
+            return kept
+    return _settled(name, "LNMSP")
+
+
+def _settled(name: str, kinds: str) -> str:
+    for _ in range(_MOST_ROUNDS):
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+        kept = "".join(c for c in folded if unicodedata.category(c)[0] in kinds and not _is_variation(c))
+        if kept == name:
+            break
+        name = kept
+    return name
+
+
+def _is_variation(character: str) -> bool:
+    """Says only how the character before it is drawn."""
+    return "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

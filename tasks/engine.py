@@ -119,6 +119,7 @@ class Engine:
         """Close every connection."""
         await asyncio.to_thread(self.publisher.close)
         await asyncio.to_thread(self.rows.close)
+        await self.catalog.aclose()
         await self.client.aclose()
         await self.database.aclose()
 

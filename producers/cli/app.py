@@ -183,9 +183,15 @@ def upload(
 @app.command()
 def workflows(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A workflow, or a deployment's id.")] = None,
+    *,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Read it from the API now, instead of our copy; costs some calls.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List what can be run: name, environment, deployment, machine. Of one workflow: what it takes and gives.
+
+    It is a copy and says how old it is. Leaves with 3 when `--refresh` could not be had; then shows the copy all the same.
 
     [dim]$ conveyor workflows[/dim]
 
@@ -193,7 +199,7 @@ def workflows(
     """
     from producers.cli.workflows import show  # noqa: PLC0415
 
-    carry_out(lambda: show(name, as_json=as_json))
+    carry_out(lambda: show(name, refresh=refresh, as_json=as_json))
 
 
 @app.command()

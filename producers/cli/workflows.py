@@ -7,30 +7,58 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from producers.cli.outcome import OK
+from producers.cli.outcome import OK, UNAVAILABLE, lines_of, say
 from producers.producer import Producer
-from shared.catalog import Entry
-from shared.errors import WorkflowNotFound
+from shared.catalog import Copy, Entry
+from shared.errors import ConveyorError, WorkflowNotFound
 from shared.inputs import Input, form_of
 
 
-async def show(name: str | None, *, as_json: bool) -> int:
-    """List the deployments by name; with a name its inputs. Raises `WorkflowNotFound` with suggestions."""
+async def show(name: str | None, *, refresh: bool, as_json: bool) -> int:
+    """List the deployments by name; with a name its inputs. Raises `WorkflowNotFound` with suggestions.
+
+    What could not be refreshed is shown as far as it is known, and why is said beside it.
+    """
+    code = OK
     async with Producer.from_env() as producer:
-        copy = await producer.workflows()
+        try:
+            copy = await producer.workflows(refresh=refresh)
+        except ConveyorError as error:
+            if not refresh:
+                raise
+            copy, code = await producer.workflows(), UNAVAILABLE
+            say(f"Not refreshed: {lines_of(error)[0]}")
     entries = sorted(copy.named(name) if name else copy.entries, key=lambda e: (e.name.casefold(), e.environment))
     if name and not entries:
-        message = f"There is no workflow {name!r}.{copy.did_you_mean(name)}"
+        message = copy.unknown(name)
         raise WorkflowNotFound(message, user_message=message)
     if as_json:
+        age = {"age_seconds": round(copy.age_seconds, 1), "stale": copy.stale}
         for entry in entries:
-            typer.echo(json.dumps(_told(entry), ensure_ascii=False))
-        return OK
-    if name is None:
-        _list(entries, copy.age_seconds)
-    for entry in entries if name else ():
-        _describe(entry)
-    return OK
+            typer.echo(json.dumps(_told(entry) | age, ensure_ascii=False))
+    elif name is None:
+        _list(entries)
+    else:
+        for entry in entries:
+            _describe(entry)
+    if not as_json:
+        typer.echo(_age(copy))
+    say(*copy.warnings)
+    return code
+
+
+def _age(copy: Copy) -> str:
+    """As of when this is, in words."""
+    age = f"as of {duration(copy.age_seconds)} ago"
+    return f"{age}, which is too old: the API cannot be reached, or no worker runs" if copy.stale else age
+
+
+def duration(seconds: float) -> str:
+    """An age, as exactly as one wants to know it."""
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _told(entry: Entry) -> dict[str, Any]:
@@ -40,8 +68,8 @@ def _told(entry: Entry) -> dict[str, Any]:
     return plain | told | {"schema": form_of(entry.signature) if entry.signature else None}
 
 
-def _list(entries: list[Entry], age_seconds: float) -> None:
-    table = Table(box=None, pad_edge=False, caption=f"as of {age_seconds:.0f} s ago")
+def _list(entries: list[Entry]) -> None:
+    table = Table(box=None, pad_edge=False)
     for column in ("workflow", "environment", "deployment", "machine"):
         table.add_column(column, overflow="fold")
     for entry in entries:

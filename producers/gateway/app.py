@@ -115,7 +115,7 @@ async def _open(
             ComfyDeploy(settings.api_url, settings.require_api_key(), observe=observe_call)
         )
     bucket = TokenBucket(database, settings)
-    catalog = Catalog(database, settings, bucket, api)
+    catalog = await stack.enter_async_context(Catalog(database, settings, bucket, api))
     producer = await stack.enter_async_context(
         Producer(settings, database, publisher=publisher, catalog=catalog, most_open=settings.user_jobs)
     )

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producers.gateway.inputs import Input
 from producers.handle import Status
-from shared.catalog import Copy, Entry
+from shared.catalog import Entry
 from shared.inputs import form_of
 from shared.jobs.callback import CallbackState
 from shared.jobs.event import JobError, Progress, QueuePlace, Result
@@ -199,6 +199,9 @@ class WorkflowForm(WorkflowView):
 class _Aged(BaseModel):
     age_seconds: float = Field(description="How old the copy is.")
     stale: bool = Field(description="Older than it should be: the API cannot be reached, or no worker runs.")
+    warnings: list[str] = Field(
+        description="What could not be read, and names that are too much alike, in sentences.", examples=[[]]
+    )
 
 
 class WorkflowList(_Aged):
@@ -228,8 +231,3 @@ class Health(BaseModel):
 
     status: str = Field(examples=["ok"])
     checks: dict[str, str] = Field(default_factory=dict, examples=[{"redis": "ok", "catalog": "ok"}])
-
-
-def is_stale(copy: Copy, fresh_seconds: float) -> bool:
-    """Whether a copy is older than workers let it become."""
-    return copy.age_seconds > 2 * fresh_seconds

@@ -128,7 +128,7 @@ def refused(answer: Answer, *, not_found: type[GiveUp] = WorkflowNotFound) -> Co
     if status == 429 or (status == 503 and answer.retry_after_seconds is not None):
         return RateLimited(str(answer), retry_after_seconds=answer.retry_after_seconds)
     if status >= 500 or status in _CUT_OFF:
-        return Unavailable(str(answer), retry_after_seconds=answer.retry_after_seconds)
+        return Unavailable(str(answer), retry_after_seconds=answer.retry_after_seconds, upstream_status=status)
     if status == 422 and is_bad_path(answer):
         return not_found(str(answer), upstream_status=status)
     if status == 403 and not_found is RunNotFound and answer.reason in _NOT_OURS:

@@ -851,6 +851,120 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     )
 
 
+# -- the catalog --------------------------------------------------------------------------------------------------------
+
+
+async def begin_refresh(db: Database, owner: str = "me", known: int = 0, insist: int = 0) -> Any:
+    """Ask to read a part anew."""
+    return await db.run("begin_refresh", "catalog", owner, 1000, known, insist, 60_000)
+
+
+async def end_refresh(db: Database, began: str, *, owner: str = "me", copy: bool = True, trouble: str = "") -> Any:
+    """Say what came of it."""
+    text = f'{{"stamp": "0123456789abcdef", "read_at": {int(began) / 1000}, "entries": []}}' if copy else ""
+    return await db.run("end_refresh", "catalog", owner, began, text, 60_000, trouble, 5000)
+
+
+@reply("begin_refresh", "yours")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    return await begin_refresh(db), ["yours", str(clock.now_ms)]
+
+
+@reply("begin_refresh", "yours: the holder renews")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    await begin_refresh(db)
+    await clock.advance(0.9)
+    await begin_refresh(db)
+    await clock.advance(0.9)
+    return [(await begin_refresh(db, who))[0] for who in ("other", "me")], ["busy", "yours"]
+
+
+@reply("begin_refresh", "busy")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    await begin_refresh(db, "other")
+    await clock.advance(0.4)
+    return await begin_refresh(db, insist=1), ["busy", "600"]
+
+
+@reply("begin_refresh", "yours: the other was silent for its lease")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    await begin_refresh(db, "other")
+    await clock.advance(1)
+    return (await begin_refresh(db))[0], "yours"
+
+
+@reply("begin_refresh", "newer")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    _, began = await begin_refresh(db, "other")
+    await end_refresh(db, began, owner="other")
+    return await begin_refresh(db, known=int(began) - 1), ["newer", began]
+
+
+@reply("begin_refresh", "yours: a copy that was known is not newer, and one that is gone is none")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    _, began = await begin_refresh(db, "other")
+    await end_refresh(db, began, owner="other")
+    answers = [(await begin_refresh(db, known=int(began)))[0]]
+    await end_refresh(db, began, copy=False)
+    await db.redis.delete(db.keys.catalog)
+    return [*answers, (await begin_refresh(db))[0]], ["yours", "yours"]
+
+
+@reply("begin_refresh", "resting")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    _, began = await begin_refresh(db)
+    await end_refresh(db, began, copy=False, trouble="no answer")
+    await clock.advance(2)
+    return [await begin_refresh(db), (await begin_refresh(db, insist=1))[0]], [["resting", "3000"], "yours"]
+
+
+@reply("end_refresh", "kept")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    _, began = await begin_refresh(db)
+    word = await end_refresh(db, began)
+    return [word, await db.redis.exists(db.keys.catalog), await end_refresh(db, began)], ["kept", 1, "lost"]
+
+
+@reply("end_refresh", "failed")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    _, began = await begin_refresh(db)
+    word = await end_refresh(db, began, copy=False, trouble="no answer")
+    noted = await db.redis.hmget(db.keys.refresh("catalog"), ["failures", "trouble"])
+    return [word, *noted], ["failed", "1", "no answer"]
+
+
+@reply("end_refresh", "freed")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    _, began = await begin_refresh(db)
+    word = await end_refresh(db, began, copy=False)
+    return [word, (await begin_refresh(db, "other"))[0]], ["freed", "yours"]
+
+
+@reply("end_refresh", "lost")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    _, began = await begin_refresh(db)
+    await clock.advance(1)
+    await begin_refresh(db, "other")
+    return await end_refresh(db, began), "lost"
+
+
+@reply("end_refresh", "lost: there is a newer copy")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    _, began = await begin_refresh(db)
+    await clock.advance(1)
+    _, later = await begin_refresh(db, "other")
+    await end_refresh(db, later, owner="other")
+    await begin_refresh(db, known=int(later))
+    return await end_refresh(db, began), "lost"
+
+
+@reply("forget", "forgotten")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    word = await db.run("forget", 60_000, "catalog", "catalog:machines")
+    at = [await db.redis.hget(db.keys.refresh(part), "forgotten") for part in ("catalog", "catalog:machines")]
+    return [word, *at], ["forgotten", str(clock.now_ms), str(clock.now_ms)]
+
+
 @pytest.mark.parametrize(("script", "words"), SCENES, ids=lambda text: text.replace(" ", "-"))
 async def test_replies(database: Database, clock: Clock, script: str, words: str) -> None:
     """A script answers what its header says."""

@@ -6,9 +6,8 @@ from fastapi import APIRouter, Path
 
 from producers.gateway.access import Known
 from producers.gateway.inside import Here
-from producers.gateway.models import WorkflowForm, WorkflowForms, WorkflowList, WorkflowView, is_stale
+from producers.gateway.models import WorkflowForm, WorkflowForms, WorkflowList, WorkflowView
 from producers.gateway.problems import not_found, responses
-from shared.catalog import FRESH_SECONDS
 
 router = APIRouter(prefix="/v1", tags=["workflows"])
 
@@ -20,7 +19,8 @@ async def workflows(_caller: Known, here: Here) -> WorkflowList:
     return WorkflowList(
         workflows=[WorkflowView.of(entry) for entry in copy.entries],
         age_seconds=round(copy.age_seconds, 1),
-        stale=is_stale(copy, FRESH_SECONDS),
+        stale=copy.stale,
+        warnings=copy.warnings,
     )
 
 
@@ -39,5 +39,6 @@ async def workflow(
     return WorkflowForms(
         workflows=[WorkflowForm.of(entry) for entry in found],
         age_seconds=round(copy.age_seconds, 1),
-        stale=is_stale(copy, FRESH_SECONDS),
+        stale=copy.stale,
+        warnings=copy.warnings,
     )

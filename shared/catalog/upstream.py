@@ -1,0 +1,169 @@
+"""How is the catalog read from the API? A token of class `catalog` for each call.
+
+Two calls for all deployments, one for each hundred workflows. One enum that an author left broken makes the API answer the
+whole listing of deployments with 500 (CONTRACT section 15): then each workflow is asked for its own, the broken one keeps
+what was known of it, and the copy says so.
+
+A machine's limit is told only by the machine itself. The listing of machines, one call a hundred, tells which were changed,
+and only those are asked; every one after ten minutes all the same, since that a change is always told is not proven.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+
+from shared.catalog.entries import DEFAULT_CONCURRENCY, Entry, Listing, Machine, Machines
+from shared.comfydeploy import ComfyDeploy
+from shared.comfydeploy.deployments import Deployment
+from shared.comfydeploy.workflows import Workflow
+from shared.errors import ConveyorError, GiveUp, TryLater, Unavailable
+from shared.inputs import signature_of
+from shared.limits.bucket import TokenBucket
+
+log = logging.getLogger(__name__)
+
+PAGE = 100
+#: More pages than anybody has; a listing that never ends must end.
+MOST_PAGES = 200
+
+#: When so many workflows in a row cannot be read, and none could, it is the API that is in trouble and not an enum.
+TROUBLE = 3
+
+#: A machine's limit is asked for again after so long, changed or not.
+MACHINE_SECONDS = 600.0
+
+
+class Upstream:
+    """Reads what the catalog keeps. Raises what the client raises; a copy is whole, or there is none."""
+
+    def __init__(self, client: ComfyDeploy, bucket: TokenBucket) -> None:
+        self._client, self._bucket = client, bucket
+
+    async def listing(self, before: Listing | None, before_read_at: float) -> Listing:
+        """Every deployment. 3 calls as a rule; with a broken enum about one more for each workflow."""
+        workflows = await self._workflows()
+        names = {one.id: one.name or "" for one in workflows}
+        try:
+            await self._bucket.take("catalog")  # the listing is two calls
+            async with self._bucket.call("catalog"):
+                deployments = await self._client.deployments.list()
+        except Unavailable as error:
+            if error.upstream_status != 500 or not workflows:
+                raise
+            log.warning("deployments cannot be listed, workflows are asked one by one", extra={"error": str(error)})
+            return await self._one_by_one(workflows, before or Listing(), before_read_at, error)
+        return Listing(_entries(deployments), names)
+
+    async def machines(self, wanted: Iterable[str], before: Machines) -> Machines:
+        """The machines of these ids. 1 call, and one for each that was changed."""
+        wanted = set(wanted)
+        if not wanted:
+            return {}
+        changed: dict[str, str] = {}
+        for page in range(MOST_PAGES):
+            async with self._bucket.call("catalog"):
+                found = await self._client.machines.list(limit=PAGE, offset=page * PAGE)
+            changed |= {one.id: str(one.updated_at) for one in found}
+            if len(found) < PAGE or wanted <= changed.keys():
+                break
+        machines: Machines = {}
+        for machine_id in sorted(wanted):
+            # A deleted one is not listed, but may still be read, and run on.
+            mark, known = changed.get(machine_id, ""), before.get(machine_id)
+            if known is not None and known.changed == mark and 0 <= time.time() - known.read_at < MACHINE_SECONDS:
+                machines[machine_id] = known
+                continue
+            try:
+                async with self._bucket.call("catalog"):
+                    one = await self._client.machines.get(machine_id)
+            except TryLater:
+                raise
+            except ConveyorError as error:
+                log.warning("a machine could not be read", extra={"machine": machine_id, "error": str(error)})
+                if known is not None:
+                    machines[machine_id] = known
+                continue
+            limit = one.concurrency_limit or DEFAULT_CONCURRENCY
+            machines[machine_id] = Machine(one.name or "", limit, mark, time.time())
+        return machines
+
+    async def _workflows(self) -> list[Workflow]:
+        """All workflows; none when the key may not list them, which alone is no reason to do without deployments."""
+        workflows: list[Workflow] = []
+        try:
+            for page in range(MOST_PAGES):
+                async with self._bucket.call("catalog"):
+                    found = await self._client.workflows.list(limit=PAGE, offset=page * PAGE)
+                workflows += found
+                if len(found) < PAGE:
+                    break
+        except TryLater:
+            raise
+        except ConveyorError as error:
+            log.warning("workflows cannot be listed", extra={"error": str(error)})
+        return workflows
+
+    async def _one_by_one(
+        self, workflows: list[Workflow], before: Listing, before_read_at: float, trouble: Unavailable
+    ) -> Listing:
+        deployments: list[Deployment] = []
+        broken: list[Workflow] = []
+        for one in workflows:
+            found = await self._of_workflow(one)
+            if found is None:
+                broken.append(one)
+                if len(broken) >= TROUBLE and not deployments:
+                    raise trouble
+            else:
+                deployments += found
+        kept = [entry for entry in before.entries if entry.workflow_id in {one.id for one in broken}]
+        warnings = []
+        for one in broken:
+            log.warning("a workflow cannot be read", extra={"workflow_id": one.id, "workflow": one.name})
+            known = (
+                "what was known of it before is kept"
+                if any(e.workflow_id == one.id for e in kept)
+                else "it is left out"
+            )
+            warnings.append(
+                f"The API cannot list the deployments of {one.name!r} (is there an enum whose options are no list?): {known}."
+            )
+        entries = (*_entries(deployments), *(_kept(entry, before_read_at) for entry in kept))
+        return Listing(entries, {one.id: one.name or "" for one in workflows}, tuple(warnings))
+
+    async def _of_workflow(self, one: Workflow) -> tuple[Deployment, ...] | None:
+        """One workflow's deployments; None when they cannot be listed."""
+        async with self._bucket.call("catalog"):
+            try:
+                return await self._client.deployments.list_by_workflow(one.id)
+            except Unavailable as error:
+                if error.upstream_status != 500:
+                    raise
+                # It answers: this is no trouble of the API, and several broken workflows must not close the budget.
+                return None
+            except GiveUp:
+                return ()
+
+
+def _kept(entry: Entry, read_at: float) -> Entry:
+    plain = {name: getattr(entry, name) for name in Entry.__dataclass_fields__}
+    return Entry(**(plain | {"kept_from": entry.kept_from or read_at}))
+
+
+def _entries(deployments: Iterable[Deployment]) -> tuple[Entry, ...]:
+    """Deployments without a name cannot be asked for, nor followed without a workflow."""
+    return tuple(
+        Entry(
+            deployment_id=one.id,
+            workflow_id=one.workflow_id,
+            name=one.workflow_name,
+            environment=one.environment or "",
+            # A deployment with an image of its own (fluid) has containers, and a limit, of its own.
+            pool=one.id if one.is_fluid else one.machine_id or "",
+            concurrency=(one.concurrency_limit if one.is_fluid else None) or DEFAULT_CONCURRENCY,
+            description=one.description,
+            signature=signature_of(one.input_types, one.workflow_api, one.workflow),
+        )
+        for one in deployments
+        if one.workflow_id and one.workflow_name
+    )
