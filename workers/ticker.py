@@ -60,7 +60,7 @@ class Ticker:
             asyncio.create_task(self._every(1.0, self._upkeep.check_strays)),
             asyncio.create_task(self._every(30.0, self._upkeep.mend_due_set)),
             asyncio.create_task(self._every(60.0, self._upkeep.prune)),
-            asyncio.create_task(self._every(30.0, self._upkeep.warm)),
+            asyncio.create_task(self._every(10.0, self._upkeep.warm)),
         ]
         if self._listening:
             chores.append(asyncio.create_task(self._every(1.0, self._listening.tend)))

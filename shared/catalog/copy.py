@@ -46,6 +46,10 @@ class Copy:
         """The deployments a person means, several workflows' when their names sound alike; or the one of this id."""
         return self.index.named(name)
 
+    def did_you_mean(self, name: str) -> str:
+        """A question with the names that look like this one; empty when none does."""
+        return self.index.did_you_mean(name)
+
     def unknown(self, name: str, environment: str | None = None) -> str:
         """Why a name stands for nothing, in a sentence, with the names it may have meant."""
         if environment and self.index.named(name):

@@ -5,6 +5,7 @@ After a write the catalog is told, so that what was deployed a moment ago can be
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -43,8 +44,9 @@ class Session:
             yield self.api
 
     async def changed(self) -> None:
-        """Have the catalog read what a write has changed; a failure is nobody's loss but five minutes."""
-        await self._catalog._refreshed()  # noqa: SLF001 - until the catalog can be told
+        """Tell every process that its catalog is outdated; a failure is nobody's loss but five minutes."""
+        with contextlib.suppress(Unavailable):
+            await self._catalog.forget()
 
 
 def talk(work: Callable[[Session], Awaitable[int | None]]) -> None:
