@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from producers.follow import Follower
 from producers.handle import Cancelled, JobHandle, Status
+from shared import tracing
 from shared.database import Database
 from shared.errors import InvalidInput, JobNotFound, Problem, Unavailable
 from shared.following import milestones
@@ -99,7 +100,7 @@ class Producer:
         """A producer with the settings of the environment. Raises `MissingSetting`; connects with the first question."""
         return cls(Settings.from_env())
 
-    async def enqueue(self, request: Request, *, validate: bool = True) -> JobHandle:
+    async def enqueue(self, request: Request, *, validate: bool = True, traceparent: str = "") -> JobHandle:
         """Accept one job. 3 round trips to Redis and one to the broker when the catalog is warm.
 
         Raises `InvalidInput` with every problem, `WorkflowNotFound` with suggestions and `TooManyJobs` (when there is a
@@ -108,8 +109,10 @@ class Producer:
 
         Inputs are held against what the workflow takes, and stored as it takes them (`"12"` as 12), as far as the
         catalog knows. `validate=False` leaves them as they are, for who knows better.
+
+        The job's trace hangs below `traceparent` (W3C), else below this program's current span (`shared/tracing.py`).
         """
-        return (await self._accept([JobRequest.read(request)], validate=validate))[0]
+        return (await self._accept([JobRequest.read(request)], validate=validate, traceparent=traceparent))[0]
 
     async def enqueue_many(self, requests: Iterable[Request], *, validate: bool = True) -> list[JobHandle]:
         """Accept several jobs, in order. All are checked before the first is written.
@@ -128,7 +131,9 @@ class Producer:
             raise InvalidInput(problems)
         return await self._accept(read, validate=validate, many=True)
 
-    async def _accept(self, requests: list[JobRequest], *, validate: bool, many: bool = False) -> list[JobHandle]:
+    async def _accept(
+        self, requests: list[JobRequest], *, validate: bool, many: bool = False, traceparent: str = ""
+    ) -> list[JobHandle]:
         catalog = self._catalog or self._open_catalog()
         with self._db.asking():
             targets, asked, problems = list[Target](), list[JobRequest](), list[Problem]()
@@ -144,8 +149,20 @@ class Producer:
             raise InvalidInput(problems)
         handles = []
         for request, target in zip(asked, targets, strict=True):
-            job_id = new_job_id()
-            kept, created = await self._store.create(
+            handles.append(await self._create(request, target, traceparent))
+        await self._dispatch()
+        return handles
+
+    async def _create(self, request: JobRequest, target: Target, traceparent: str) -> JobHandle:
+        job_id = new_job_id()
+        facts = tracing.job_attributes(job_id, request.label, request.frontend) | {
+            "messaging.system": "conveyor",
+            "messaging.operation.name": "enqueue",
+            "messaging.operation.type": "create",
+            "messaging.message.id": job_id,
+        }
+        with tracing.begin(job_id, traceparent, facts) as span:
+            known, created = await self._store.create(
                 request,
                 target,
                 job_id=job_id,
@@ -154,11 +171,13 @@ class Producer:
                 weight=self._settings.tier_weights.get(request.user.tier or "", 1),
                 tier=tier_name(request.user.tier, self._settings.tier_weights),
                 run_seconds=milestones.of_submit(await self._history.outlook(target.deployment_id)),
+                traceparent=span.traceparent,
             )
             # A repeat after a lost answer finds our own job: that is the one we made.
-            handles.append(JobHandle(kept, created or kept == job_id, self))
-        await self._dispatch()
-        return handles
+            is_new = created or known == job_id
+            if not is_new:
+                span.drop()  # the job it found has a trace of its own
+        return JobHandle(known, is_new, self)
 
     async def _dispatch(self) -> None:
         """Fill the windows. Never fails: the jobs are accepted, and any worker's tick does the same again."""

@@ -107,6 +107,8 @@ class Settings(BaseModel):
     """How long a dead letter waits for somebody to replay it."""
     log_format: Literal["auto", "pretty", "json"] = Field("auto", alias="CONVEYOR_LOG_FORMAT")
     """`auto` is pretty on a terminal and JSON elsewhere."""
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="CONVEYOR_LOG_LEVEL")
+    """What is not worth a line. Celery's `--loglevel` has no say."""
     metrics_port: int = Field(0, alias="CONVEYOR_METRICS_PORT", ge=0, le=65_535)
     """Where a worker serves its metrics for Prometheus; 0 means nowhere."""
     metrics_address: str = Field("127.0.0.1", alias="CONVEYOR_METRICS_ADDRESS")

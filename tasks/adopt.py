@@ -7,9 +7,11 @@ submit can no longer arrive: no run was made, and the job goes back to its lane 
 import logging
 import time
 from datetime import UTC, datetime
+from typing import Any, Literal
 
 from tenacity import wait_random_exponential
 
+from shared import tracing
 from shared.errors import GiveUp, JobNotFound, RunNotFound, TellOperator, TryLater, Unavailable, Undecided
 from shared.following import milestones
 from shared.jobs.record import Job
@@ -74,7 +76,7 @@ async def find_run(engine: Engine, job: Job) -> float | None:
         if len(runs) > 1:
             # Noted first, so that a crash in here leaves none of them running.
             await engine.lanes.suspect(job.id, [run.id for run in runs])
-        await adopt(engine, job, runs[0].id)
+        await adopt(engine, job, runs[0].id, how="found")
         for extra in runs[1:]:
             await _settle_stray(engine, job.id, extra.id)
         return None
@@ -121,7 +123,7 @@ async def adopt_hinted(engine: Engine, job: Job) -> bool:
         # Given up too early: the run appeared after the job had gone back to its lane.
         await engine.store.move(job.id, JobState.SUBMITTING, workflow_id=run.workflow_id or job.workflow_id)
     UNDECIDED_SETTLED.labels("hint").inc()
-    await adopt(engine, job, run.id)
+    await adopt(engine, job, run.id, how="hinted")
     return True
 
 
@@ -168,9 +170,14 @@ def _appears_until(engine: Engine, job: Job) -> int:
     )
 
 
-async def adopt(engine: Engine, job: Job, run_id: str) -> None:
-    """Make a run the job's own. When the job has moved on, the run is what a hint would have named: a stray to cancel,
-    or, when the job has gone back to its lane, the one to adopt instead of posting again."""
+async def adopt(engine: Engine, job: Job, run_id: str, *, how: Literal["", "found", "hinted"] = "") -> None:
+    """Make a run the job's own; `how` when it did not come with the answer to its submit.
+
+    When the job has moved on, the run is what a hint would have named: a stray to cancel, or, when the job has gone back to
+    its lane, the one to adopt instead of posting again.
+    """
+    tracing.note({"conveyor.run_id": run_id})
+    told: dict[str, Any] = {"adopted": how} if how else {}
     outlook, hint_rate = await engine.history.outlook(job.deployment_id), await engine.history.hint_rate()
     first_look = engine.schedule.first_look(job, outlook, price(engine.bucket.pressure_seconds, hint_rate))
     moved = await engine.store.move(
@@ -179,6 +186,7 @@ async def adopt(engine: Engine, job: Job, run_id: str) -> None:
         run_id=run_id,
         first_look_seconds=first_look,
         eta_seconds=milestones.of_submit(outlook),
+        **told,
     )
     if moved.reply == "missing":
         await cancel_run(engine, run_id)

@@ -7,6 +7,7 @@ the next. Applying the same answer twice, or an old one late, changes nothing: t
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from typing import Any
 
 from shared.comfydeploy import ListedRun, Run, RunStatus
 from shared.errors import Unavailable
@@ -48,7 +49,7 @@ async def apply(engine: Engine, job: Job, answer: Run | ListedRun, now_ms: int) 
         if RunStatus.of(answer.status) is RunStatus.FAILED:
             reason = await reason_of(engine, answer.workflow_id or job.workflow_id, answer.id)
             ending = reading.because(ending, answer.id, reason)
-        applied = await end(engine, job, ending)
+        applied = await end(engine, job, ending, noticed_after_ms=_noticed_after_ms(job, answer, now_ms))
         if ending.state is not JobState.CANCELLED:
             await _remember(engine, job, answer)
             if applied.moved:
@@ -90,24 +91,30 @@ async def _eta(engine: Engine, job: Job, now_ms: int) -> float | None:
     return milestones.eta_seconds(job, await engine.history.outlook(job.deployment_id), now_ms)
 
 
-async def end(engine: Engine, job: Job, ending: reading.Ending) -> Applied:
+async def end(engine: Engine, job: Job, ending: reading.Ending, *, noticed_after_ms: int | None = None) -> Applied:
     """End the job. When another got there first, it is final all the same."""
     await reach("after_read", job.id)
+    facts: dict[str, Any] = {} if noticed_after_ms is None else {"noticed_after_ms": str(noticed_after_ms)}
     moved = await engine.store.move(
-        job.id, ending.state, result=ending.result, error=ending.error, timing=ending.timing
+        job.id, ending.state, result=ending.result, error=ending.error, timing=ending.timing, **facts
     )
     if moved:
         await reach("after_final", job.id)
-        log.info("job ended", extra={"job_id": job.id, "run_id": job.run_id, "state": ending.state.value})
     return Applied(job, gone=True, moved=bool(moved))
+
+
+def _noticed_after_ms(job: Job, answer: Run | ListedRun, now_ms: int) -> int | None:
+    if job.submitted_at is None or answer.duration_seconds is None:
+        return None
+    return max(0, round(now_ms - job.submitted_at - answer.duration_seconds * 1000))
 
 
 def _measure(job: Job, answer: Run | ListedRun, now_ms: int) -> None:
     """How early we were, and whether the job ended when it was said to."""
-    if job.submitted_at is not None and answer.duration_seconds is not None:
+    late = _noticed_after_ms(job, answer, now_ms)
+    if late is not None:
         source = "look" if job.hinted_at is None else "hint"
-        late = (now_ms - job.submitted_at) / 1000 - answer.duration_seconds
-        DETECTION_DELAY.labels(source).observe(max(0.0, late))
+        DETECTION_DELAY.labels(source).observe(late / 1000)
     if job.promised_at is not None:
         ETAS.labels("yes" if now_ms <= job.promised_at else "no").inc()
 

@@ -21,10 +21,13 @@ from dataclasses import dataclass
 import httpx
 from tenacity import wait_exponential
 
+from shared import tracing
 from shared.jobs.callback import signing_key
 from shared.jobs.store import Errand, JobStore
+from shared.logs import about
 from shared.metrics import CALLBACKS
 from shared.outside import FAILURES, NOT_PUBLIC, why
+from shared.tracing import Attributes, Kind
 from tasks.fault_points import reach
 from tasks.schedule import delay
 
@@ -79,7 +82,13 @@ async def deliver(store: JobStore, client: httpx.AsyncClient, job_id: str) -> No
     errand = await store.begin_callback(job_id)
     if errand is None:
         return
-    outcome = await _post(client, errand)
+    facts: Attributes = {"conveyor.job_id": job_id, "conveyor.attempt": errand.attempt, "http.request.method": "POST"}
+    with about(job_id), tracing.span("callback", job_id, errand.traceparent, Kind.CLIENT, facts) as span:
+        outcome = await _post(client, errand)
+        if outcome.status is not None:
+            span.note({"http.response.status_code": outcome.status})
+        if outcome.error:
+            span.fail("no_answer" if outcome.status is None else str(outcome.status))
     told = {"job_id": job_id, "attempt": errand.attempt, "error": outcome.error}
     if not outcome.error:
         await reach("after_callback", job_id)

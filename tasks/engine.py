@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 from celery import Celery
 
+from shared import tracing
 from shared.broker import Publisher
 from shared.catalog import Catalog
 from shared.comfydeploy import ComfyDeploy
@@ -35,6 +36,11 @@ T = TypeVar("T")
 
 #: A stopping worker finishes or hands back within 10 s; what is left of that after the drain closes connections.
 DRAIN_SECONDS = 8.0
+
+
+def _observe(route: str, status: int | None, seconds: float) -> None:
+    observe_call(route, status, seconds)
+    tracing.called(route, status, seconds)
 
 
 @dataclass
@@ -71,7 +77,7 @@ class Engine:
     @classmethod
     def open(cls, settings: Settings, app: Celery, hostname: str) -> Self:
         """Prepare everything; nothing connects yet. Raises `MissingSetting` when a worker could not work."""
-        client = ComfyDeploy(settings.api_url, settings.require_api_key(), observe=observe_call)
+        client = ComfyDeploy(settings.api_url, settings.require_api_key(), observe=_observe)
         if settings.public_url:
             settings.require_secret()
         database = Database.open(settings.redis_url)

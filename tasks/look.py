@@ -11,12 +11,15 @@ import asyncio
 import logging
 import time
 
+from shared import tracing
 from shared.comfydeploy import ListedRun, Run
 from shared.errors import ConveyorError, GiveUp, RunNotFound, Stopping, TellOperator, TryLater
 from shared.following.due import LEASE_SECONDS, InFlight, Settlement
 from shared.jobs.record import Followed, Job
 from shared.jobs.states import JobState
+from shared.logs import about
 from shared.metrics import LOOKS
+from shared.tracing import Past, job_attributes
 from tasks import reading
 from tasks.apply import Applied, apply, end
 from tasks.cancel import cancel_run
@@ -282,14 +285,21 @@ class _Look:
             await self._apply(run, job, answer)
 
     async def _apply(self, run: InFlight, job: Job, answer: Run | ListedRun) -> None:
-        applied = await apply(self.engine, job, answer, self._now_ms())
+        with about(job.id, run.run_id):
+            applied = await apply(self.engine, job, answer, self._now_ms())
         self._note(run, applied)
 
     async def _end(self, run: InFlight, job: Job, ending: reading.Ending) -> None:
         self._note(run, await end(self.engine, job, ending))
 
     def _note(self, run: InFlight, applied: Applied) -> None:
-        self.news += applied.moved or applied.job.state is not self.roster.jobs[run.job_id].state
+        if applied.moved or applied.job.state is not self.roster.jobs[run.job_id].state:
+            self.news += 1
+            job = applied.job
+            facts = job_attributes(
+                job.id, job.request.label, job.request.frontend, run_id=run.run_id, reason=self.reason
+            )
+            tracing.tell(job.id, job.traceparent, [Past("look", self.began_ms, self._now_ms(), attributes=facts)])
         self.roster.note(applied.job)
         if applied.gone:
             self._gone.add(run.member)

@@ -22,7 +22,8 @@ from typing import NoReturn
 from celery import shared_task
 from celery.exceptions import Ignore
 
-from shared.broker import SUBMIT_TASK
+from shared import tracing
+from shared.broker import QUEUE, SUBMIT_TASK
 from shared.errors import ConveyorError, GiveUp, Stopping, TellOperator, TryLater, Undecided
 from shared.hooks import address
 from shared.jobs.lanes import HOLD_SECONDS
@@ -30,7 +31,9 @@ from shared.jobs.record import Job
 from shared.jobs.request import REFERENCE_INPUT
 from shared.jobs.states import JobState
 from shared.jobs.store import Target
+from shared.logs import about
 from shared.metrics import SUBMITS
+from shared.tracing import Kind, Span, job_attributes
 from tasks.adopt import adopt, adopt_hinted, find_run, note_undecided, return_to_lane
 from tasks.engine import Engine, process
 from tasks.fail import fail
@@ -41,6 +44,16 @@ log = logging.getLogger(__name__)
 
 #: An intent this old is not posted any more: others begin to act on it when the hold ends.
 STALLED_SECONDS = HOLD_SECONDS / 3
+
+#: Attempts that a trace tells of: while the API refuses everybody there may be hundreds.
+MOST_TOLD = 10
+
+_MESSAGING = {
+    "messaging.system": "celery",
+    "messaging.operation.name": "submit",
+    "messaging.operation.type": "process",
+    "messaging.destination.name": QUEUE,
+}
 
 
 @shared_task(name=SUBMIT_TASK, ignore_result=True)
@@ -66,27 +79,40 @@ async def submit_job(engine: Engine, job_id: str) -> None:
         return
     async with _holding(engine, job_id, holder):
         job = await engine.store.get(job_id)
-        if job.state is JobState.QUEUED and job.cancel_requested_at is not None:
-            # Given up while submitting, and no run was made.
-            await engine.store.cancel(job_id)
-            await engine.dispatch()
-            return
-        try:
-            if job.hinted_run and await adopt_hinted(engine, job):
-                again = None
-            elif job.state is JobState.SUBMITTING:
-                again = await find_run(engine, job)
-            else:
-                again = await _submit(engine, job)
-        except Stopping:
-            await engine.lanes.give_back(job_id)
-            return
-        except TryLater as error:
-            log.warning("submit put off", extra={"job_id": job_id, "error": str(error)})
-            again = error.retry_after_seconds or delay(TROUBLE, 1)
+        facts = job_attributes(job.id, job.request.label, job.request.frontend, attempt=job.attempt) | _MESSAGING
+        with about(job_id), tracing.span("submit", job.id, job.traceparent, Kind.CONSUMER, facts) as span:
+            again = await _carry(engine, job, span)
     if again is not None:
         # Rescue sends the next task when this hold ends; no slot is held meanwhile.
         await engine.lanes.hold(job_id, holder, seconds=again)
+
+
+async def _carry(engine: Engine, job: Job, span: Span) -> float | None:
+    """Answers the seconds after which the job wants another task; None when it does not."""
+    if job.attempt >= MOST_TOLD:
+        span.drop()
+    if job.state is JobState.QUEUED and job.cancel_requested_at is not None:
+        # Given up while submitting, and no run was made.
+        await engine.store.cancel(job.id)
+        await engine.dispatch()
+        return None
+    try:
+        if job.hinted_run and await adopt_hinted(engine, job):
+            return None
+        if job.state is JobState.SUBMITTING:
+            again = await find_run(engine, job)
+            if again is not None:
+                span.drop()  # searches may go on for an hour
+            return again
+        return await _submit(engine, job)
+    except Stopping:
+        span.drop()
+        await engine.lanes.give_back(job.id)
+        return None
+    except TryLater as error:
+        span.drop()
+        log.warning("submit put off", extra={"job_id": job.id, "error": str(error)})
+        return error.retry_after_seconds or delay(TROUBLE, 1)
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ The job's record is the truth and a message only its trigger, so messages are ac
 prefetched: a worker that dies loses no job, only its hold on it, and rescue sends another message (docs/decisions/0001).
 """
 
-import logging
 import sys
 from typing import Any
 
@@ -54,5 +53,5 @@ settings, app = _load()
 
 
 @setup_logging.connect
-def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
-    configure(settings, loglevel or logging.INFO)
+def _configure_logging(**_: Any) -> None:
+    configure(settings)

@@ -15,6 +15,7 @@ from celery import bootsteps
 from celery.signals import worker_shutting_down
 from prometheus_client import REGISTRY, start_http_server
 
+from shared import tracing
 from shared.errors import TellOperator, Unavailable
 from shared.settings import Settings
 from tasks.engine import process
@@ -38,7 +39,9 @@ class EngineStep(bootsteps.StartStopStep):
         """Start the loop, the engine and the ticker; a worker that could not work says why and ends."""
         try:
             arm_from(os.environ.get("FAULT_POINTS", ""))
-            engine = process.start(Settings.from_env(), worker.app, worker.hostname)
+            settings = Settings.from_env()
+            tracing.configure(settings, "conveyor-worker")
+            engine = process.start(settings, worker.app, worker.hostname)
             try:
                 process.run(engine.database.refuse_eviction())
             except Unavailable as error:
@@ -64,6 +67,7 @@ class EngineStep(bootsteps.StartStopStep):
         """Drain and close; stopping twice, or without a start, is fine."""
         del parent
         process.stop()
+        tracing.close()
         server, self._metrics = self._metrics, None
         whole, self._whole = self._whole, None
         if whole is not None:

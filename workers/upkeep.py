@@ -15,6 +15,7 @@ from shared.following.due import Settlement
 from shared.jobs.event import JobError
 from shared.jobs.states import JobState
 from shared.metrics import JOBS_RESCUED, REJECTED
+from tasks import summary, timeline
 from tasks.adopt import cancel_if_stray
 from tasks.closing import BROKER_AWAY
 from tasks.engine import Engine
@@ -64,11 +65,13 @@ class Upkeep:
             await self._engine.store.move(job_id, JobState.EXPIRED, error=error)
 
     async def close_rows(self) -> None:
-        """Store the Celery results of final jobs and send their events."""
+        """Store the Celery results of final jobs, send their events, and say in the log and the trace how they went."""
         job_ids = await self._engine.lanes.overdue("closing")
         for job_id in job_ids:
+            job = None
             try:
-                await asyncio.to_thread(self._engine.rows.close_row, await self._engine.store.get(job_id))
+                job = await self._engine.store.get(job_id)
+                await asyncio.to_thread(self._engine.rows.close_row, job)
             except JobNotFound:
                 pass  # kept no longer
             except BROKER_AWAY as error:
@@ -78,7 +81,9 @@ class Upkeep:
                 log.exception("row not closed", extra={"job_id": job_id})
                 continue
             await reach("after_result", job_id)
-            await self._engine.lanes.settled("closing", job_id)
+            if await self._engine.lanes.settled("closing", job_id) and job is not None:
+                summary.write(job, self._engine.settings)
+                timeline.tell(job)
 
     async def check_strays(self) -> None:
         """Cancel runs that carry the id of a job whose own run is another: somebody pays for them, nobody wants them."""

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from producers.gateway.access import OPEN_FRONTEND
 from producers.gateway.app import make_app
+from shared import tracing
 from shared.errors import ConveyorError
 from shared.logs import configure
 from shared.settings import Settings
@@ -58,6 +59,7 @@ def main() -> int:
     try:
         settings = Settings.from_env()
         configure(settings)
+        tracing.configure(settings, "conveyor-gateway")
         app = make_app(settings)
     except ConveyorError as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - logging may not be set up
@@ -86,6 +88,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
+    tracing.close()
     return 0 if server.started else 3
 
 

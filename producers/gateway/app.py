@@ -71,7 +71,14 @@ def make_app(settings: Settings, database: Database | None = None, *, publisher:
                     await reading
 
     app = FastAPI(
-        title="Conveyor", version=VERSION, description=_DESCRIPTION, lifespan=life, docs_url=None, redoc_url=None
+        title="Conveyor",
+        version=VERSION,
+        description=_DESCRIPTION,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        # FastAPI's own would tell the queries of addresses, and the messages of errors (docs/decisions/0015).
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.access = Access(settings)
     app.state.rates = Rates(settings.requests_per_minute)

@@ -86,7 +86,7 @@ class Lanes:
         with self._db.asking():
             await pipe.execute()
 
-    async def settled(self, which: Literal["closing", "strays"], member: str) -> None:
-        """It is repaired, and need not be handed out again."""
+    async def settled(self, which: Literal["closing", "strays"], member: str) -> bool:
+        """It is repaired, and need not be handed out again. True for the one of several callers who said so first."""
         with self._db.asking():
-            await self._db.redis.zrem(f"{self._db.keys.prefix}{which}", member)
+            return bool(await self._db.redis.zrem(f"{self._db.keys.prefix}{which}", member))

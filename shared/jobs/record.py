@@ -61,6 +61,12 @@ class Job:
     result: Result | None = None
     error: JobError | None = None
     callback: CallbackState | None = None
+    #: How the run became the job's when not by the answer to its submit: `found` by a search, or `hinted`.
+    adopted: str = ""
+    #: How long after the run's end we knew of it, as far as that can be told.
+    noticed_after_ms: int | None = None
+    #: Where the job's trace begins (W3C); empty when its producer does not trace.
+    traceparent: str = ""
     #: Stream id of the job's first event: where a follower starts to read.
     first_event: str = "0-0"
 
@@ -106,6 +112,9 @@ class Job:
             result=Result.model_validate_json(fields["result"]) if fields.get("result") else None,
             error=JobError.model_validate_json(fields["error"]) if fields.get("error") else None,
             callback=CallbackState.from_hash(fields),
+            adopted=fields.get("adopted", ""),
+            noticed_after_ms=stamp("noticed_after_ms"),
+            traceparent=fields.get("traceparent", ""),
             first_event=fields.get("first_event", "0-0"),
         )
 

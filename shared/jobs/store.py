@@ -91,6 +91,8 @@ class Errand:
     #: When the first attempt was begun.
     since: int
     now: int
+    #: Of the job's trace; empty when nobody began one.
+    traceparent: str = ""
 
 
 class JobStore:
@@ -111,6 +113,7 @@ class JobStore:
         most_open: int = 0,
         weight: int = 1,
         tier: str = NO_TIER,
+        traceparent: str = "",
     ) -> tuple[str, bool]:
         """Accept a job: record, lane and `job.queued` event together.
 
@@ -118,6 +121,7 @@ class JobStore:
         everybody, of one user; 0 for none) and `run_seconds` (how long such a run takes) make the event's ETA. Raises
         `TooManyJobs` when the user has `most_open` jobs that have not ended; 0 is no limit. `weight`, 1 to 10, is how many turns
         the user gets from now on, for all his waiting jobs, where others get one. By `tier`, one of few, metrics tell jobs apart.
+        `traceparent` is where the job's trace begins.
         """
         echo = {
             "workflow": request.label,
@@ -131,6 +135,7 @@ class JobStore:
             "pool": target.pool,
             "wants_progress": "1" if request.progress else "",
             "tier": tier,
+            "traceparent": traceparent,
             "workflow_id": target.workflow_id,
             "deployment_id": target.deployment_id,
             # What operators read in Flower.
@@ -278,8 +283,8 @@ class JobStore:
         reply = await self._db.run("begin_callback", job_id)
         if reply[0] != "begun":
             return None
-        url, secret, body, seq, attempt, since, now = reply[1:]
-        return Errand(job_id, url, secret, body, int(seq), int(attempt), int(since), int(now))
+        url, secret, body, seq, attempt, since, now, traceparent = reply[1:]
+        return Errand(job_id, url, secret, body, int(seq), int(attempt), int(since), int(now), traceparent)
 
     async def settle_callback(
         self,

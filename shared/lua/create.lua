@@ -5,9 +5,9 @@
 -- ARGV[1]  prefix
 -- ARGV[2]  job id             a new UUIDv7
 -- ARGV[3]  fields             JSON object of texts: frontend, user, pool, workflow_id, deployment_id, label, request, wants_progress,
---                             tier (one of few, for metrics), echo (JSON fragment with workflow, user, context and meta for
---                             the events); of a job with a callback also callback_url and callback_secret; of a user whose
---                             tier weighs more, step
+--                             tier (one of few, for metrics), traceparent (of its trace), echo (JSON fragment with workflow,
+--                             user, context and meta for the events); of a job with a callback also callback_url and
+--                             callback_secret; of a user whose tier weighs more, step
 -- ARGV[4]  priority           0-9
 -- ARGV[5]  pool limit         jobs past the lanes in this pool at once; 0 for no limit
 -- ARGV[6]  queue timeout      seconds until the job expires in its lane
@@ -54,7 +54,7 @@ local now = now_ms()
 redis.call('HSET', key('job', id), 'id', id, 'state', 'queued', 'seq', 0, 'created_at', int(now),
   'expires_at', int(now + ARGV[6] * 1000), 'priority', ARGV[4], 'frontend', f.frontend, 'user', f.user, 'pool', f.pool, 'workflow_id', f.workflow_id,
   'deployment_id', f.deployment_id, 'label', f.label, 'request', f.request, 'echo', f.echo,
-  'wants_progress', f.wants_progress or '', 'tier', f.tier or 'none')
+  'wants_progress', f.wants_progress or '', 'tier', f.tier or 'none', 'traceparent', f.traceparent or '')
 if f.callback_url then
   redis.call('HSET', key('job', id), 'callback_url', f.callback_url, 'callback_state', 'pending')
   redis.call('HSET', key('callback', id), 'secret', f.callback_secret)

@@ -27,6 +27,7 @@ from shared.settings import Settings
 from tasks.adopt import LONGEST_SEARCH_SECONDS, SETTLED_SECONDS
 from tasks.fault_points import FaultPoint
 from tests.e2e.site import Site, until
+from tests.spans import Sink, connected
 
 #: Promise 4, and what a slow machine may add to it.
 PROMISE_SECONDS, SLACK_SECONDS = 20.0, 5.0
@@ -60,6 +61,8 @@ class Aftermath:
     deaths: dict[FaultPoint, Death]
     #: Seconds from the death between intent and POST until another worker looked for a run.
     searched_after: float
+    #: What the workers told of it as traces.
+    sink: Sink
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -70,8 +73,10 @@ async def aftermath(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[A
         patch = exits.enter_context(pytest.MonkeyPatch.context())
         redis = await exits.enter_async_context(RedisServer(folder / "redis"))
         patch.setenv("REDIS_URL", redis.url)
+        sink = exits.enter_context(Sink())
+        traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         patch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
-        stack = await exits.enter_async_context(Stack(folder, workers=0, speed=50))
+        stack = await exits.enter_async_context(Stack(folder, workers=0, speed=50, settings=traces))
         names = Settings.names()
         settings = Settings.from_env({name: text for name, text in stack.env.items() if name in names})
         producer = await exits.enter_async_context(Producer(settings))
@@ -89,7 +94,7 @@ async def aftermath(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[A
         await until(searched, seconds=30, what="somebody looks for the run of the job without one")
         searched_after = time.monotonic() - deaths["after_intent"].died
         await asyncio.gather(*(ends(site, death) for death in deaths.values()))
-        yield Aftermath(site, deaths, searched_after)
+        yield Aftermath(site, deaths, searched_after, sink)
 
 
 async def dies(site: Site, folder: Path, point: FaultPoint, workflow: str) -> Death:
@@ -145,6 +150,28 @@ async def test_a_job_without_a_run_is_looked_for_within_the_promise(aftermath: A
     (job,) = await aftermath.site.jobs([death.handle.id])
     assert job.attempt == 2
     assert (await aftermath.site.stats())["calls"][SUBMIT] == len(WORKFLOWS)
+
+
+@pytest.mark.parametrize("point", WORKFLOWS)
+async def test_its_trace_is_whole(aftermath: Aftermath, point: FaultPoint) -> None:
+    """What the dead worker had not sent yet is missing; all the others told hangs together, the run and the end among it."""
+    job_id = aftermath.deaths[point].handle.id
+
+    async def told() -> bool:
+        return "publish" in {span.name for span in aftermath.sink.of(job_id)}
+
+    await until(told, what="the end is told")
+    spans = aftermath.sink.of(job_id)
+    assert connected(spans)
+    names = [span.name for span in spans]
+    assert {name: names.count(name) for name in ("enqueue", "wait", "run", "publish")} == dict.fromkeys(
+        ("enqueue", "wait", "run", "publish"), 1
+    )
+    assert {span.service for span in spans} == {"conveyor-worker"}
+    if point == "after_post":
+        # The one that died had the answer and had noted nothing: another found the run.
+        assert "GET /v2/workflow/{workflow_id}/runs" in names
+        assert names.count("submit") == 1
 
 
 async def test_nothing_is_left_of_four_dead_workers(aftermath: Aftermath) -> None:

@@ -602,6 +602,9 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return await db.run("settle_look", "wf", "me", "{}"), -1
 
 
+TRACEPARENT = "00-01a1fb52f09676b3915b49e82266f9cd-00f067aa0ba902b7-01"
+
+
 async def called(db: Database) -> str:
     """A job that has ended and shall be told to an address."""
     job_id = await put(db, callback={"url": "https://receiver.test/", "secret": SECRET})
@@ -612,14 +615,15 @@ async def called(db: Database) -> str:
 @reply("begin_callback", "begun")
 async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
     job_id, since = await called(db), clock.now_ms
+    await db.redis.hset(db.keys.job(job_id), "traceparent", TRACEPARENT)
     body = (await db.redis.xrange(db.keys.results("web")))[-1][1]["data"]
     told = ["begun", "https://receiver.test/", SECRET, body, "2"]
     first = await db.run("begin_callback", job_id)
     await clock.advance(7)
     again = await db.run("begin_callback", job_id)
     return (first, again), (
-        [*told, 1, str(since), str(since)],
-        [*told, 2, str(since), str(since + 7000)],
+        [*told, 1, str(since), str(since), TRACEPARENT],
+        [*told, 2, str(since), str(since + 7000), TRACEPARENT],
     )
 
 

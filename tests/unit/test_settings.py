@@ -46,6 +46,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "CONVEYOR_JOB_KEEP_SECONDS": ("3600", 3600),
     "CONVEYOR_DEAD_KEEP_SECONDS": ("7200", 7200),
     "CONVEYOR_LOG_FORMAT": ("json", "json"),
+    "CONVEYOR_LOG_LEVEL": ("debug", "debug"),
     "CONVEYOR_METRICS_PORT": ("9100", 9100),
     "CONVEYOR_METRICS_ADDRESS": ("0.0.0.0", "0.0.0.0"),
     "FLOWER_PORT": ("5556", 5556),

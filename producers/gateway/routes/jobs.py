@@ -70,7 +70,7 @@ async def enqueue(
     repeated after a lost answer.
     """
     asked = _asked(await _body(request), caller, idempotency_key)
-    job = await here.producer.enqueue(asked)
+    job = await here.producer.enqueue(asked, traceparent=request.headers.get("traceparent", ""))
     url = f"/v1/jobs/{job.id}"
     response.headers["Location"] = url
     return Accepted(job_id=job.id, created=job.created, url=url, events_url=f"{url}/events")
