@@ -50,7 +50,7 @@ class EngineStep(bootsteps.StartStopStep):
             log.error("cannot start", extra={"error": str(error)})  # noqa: TRY400 - the sentence says all
             process.stop()
             sys.exit(2)
-        process.spawn(Ticker(engine).run())
+        process.spawn(Ticker(engine, worker.app).run())
         self._serve_metrics(engine.settings)
 
     def _serve_metrics(self, settings: Settings) -> None:

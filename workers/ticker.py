@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from celery import Celery
 from celery.worker import state as celery_state
 
 from shared.errors import ConveyorError
@@ -18,6 +19,7 @@ from tasks.engine import Engine
 from tasks.look import look
 from tasks.schedule import TROUBLE, delay
 from workers.callbacks import Callbacks
+from workers.drain import Drain
 from workers.listening import Listening
 from workers.upkeep import Upkeep
 from workers.watch import Watch
@@ -35,8 +37,9 @@ MOST_LOOKS = 64
 class Ticker:
     """One loop a process: due looks, dispatch, closings, upkeep."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, app: Celery | None = None) -> None:
         self._engine = engine
+        self._drain = Drain(engine, app)
         self._looks: set[asyncio.Task[None]] = set()
         self._upkeep = Upkeep(engine)
         self._callbacks = Callbacks(engine)
@@ -53,8 +56,9 @@ class Ticker:
             asyncio.create_task(self._every(TICK_SECONDS, self._upkeep.close_rows)),
             asyncio.create_task(self._every(0.2, self._callbacks.deliver_due)),
             asyncio.create_task(self._every(0.5, self._hear_revokes)),
-            asyncio.create_task(self._every(5.0, self._watch.check)),
+            asyncio.create_task(self._every(5.0, self._show)),
             asyncio.create_task(self._every(1.0, self._upkeep.count_rejected)),
+            asyncio.create_task(self._every(1.0, self._heed)),
             asyncio.create_task(self._every(1.0, self._upkeep.rescue)),
             asyncio.create_task(self._every(1.0, self._upkeep.expire)),
             asyncio.create_task(self._every(1.0, self._upkeep.check_strays)),
@@ -77,10 +81,12 @@ class Ticker:
     async def _every(self, seconds: float, chore: Callable[[], Awaitable[None]]) -> None:
         """Do a chore again and again, less often while it fails; ends when the process stops."""
         failures = 0
+        always = (self._heed, self._show, self._hear_revokes, self._upkeep.count_rejected)
         while not self._engine.stopping.is_set():
             pause = seconds
             try:
-                await chore()
+                if not self._drain.on or chore in always:
+                    await chore()
                 failures = 0
             except ConveyorError as error:
                 failures += 1
@@ -97,6 +103,17 @@ class Ticker:
                     await self._engine.stopping.wait()
             except TimeoutError:
                 pass
+
+    async def _heed(self) -> None:
+        """Take nothing new when an operator says so, and show at once how far that is."""
+        changed = await self._drain.heed()
+        if changed and self._drain.on and self._listening:
+            await self._listening.aclose()
+        if changed or self._drain.on:
+            await self._show()
+
+    async def _show(self) -> None:
+        await self._watch.check(draining=self._drain.on and not self._drain.consumes)
 
     async def _tick(self) -> None:
         """Claim due workflows and start their looks."""

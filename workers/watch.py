@@ -67,13 +67,16 @@ class Watch:
         SLOTS_BUSY.set(self._busy)
         STARVED.set(starved)
 
-    async def check(self) -> None:
-        """Ask how long the queue is, and leave a sign of life. 2 round trips."""
+    async def check(self, *, draining: bool = False) -> None:
+        """Ask how long the queue is, and leave a sign of life. 2 round trips. One that drains need not take messages."""
         redis, key = self._engine.database.redis, self._engine.database.keys.worker(self._engine.hostname)
         try:
-            starved = self.starved_seconds(await redis.llen(QUEUE), time.monotonic())
+            waiting = 0 if draining else await redis.llen(QUEUE)
+            starved = self.starved_seconds(waiting, time.monotonic())
             self._tell(starved)
             seen = {"busy": self._busy, "slots": self._engine.settings.slots, "starved_seconds": round(starved, 1)}
+            if draining:
+                seen["draining"] = 1
             await redis.set(key, json.dumps(seen), ex=SEEN_SECONDS)
         except REDIS_AWAY as error:
             self._waiting_since = None

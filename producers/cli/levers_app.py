@@ -68,6 +68,31 @@ def pauses_(as_json: AsJson = False) -> None:
 
 
 @levers_app.command(rich_help_panel=PANEL)
+def drain(
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Its node name, as `conveyor doctor` shows it.")],
+    *,
+    undo: Annotated[bool, typer.Option("--undo", help="Have it take work again.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop it when nothing is under way.")] = False,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, max=3600, help="How long to wait for that.")] = 30.0,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Have a worker take nothing new: no submits, no looks, no upkeep. It finishes what is under way, and idles.
+
+    What it follows needs no hand-over: the other workers look at it when it is due. It holds for this process: a worker
+    that starts, as a supervisor does after --stop, takes work; to keep it away, stop it where it was started.
+    Exit code 3: not everything was finished in time; it goes on draining.
+
+    [dim]$ conveyor drain w1@host --reason "a new version"[/dim]
+
+    [dim]$ conveyor drain w1@host --undo[/dim]
+    """
+    from producers.cli import drains  # noqa: PLC0415
+
+    carry_out(lambda: drains.drain(worker, reason, undo=undo, stop=stop, wait_seconds=wait, as_json=as_json))
+
+
+@levers_app.command(rich_help_panel=PANEL)
 def requeue(
     job_id: Annotated[str, typer.Argument(metavar="JOB_ID")],
     *,

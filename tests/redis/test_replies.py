@@ -790,6 +790,20 @@ async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
     )
 
 
+@reply("drain", "told")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    replies = [await db.run("drain", "w1@host", "", BY), await db.run("drain", "w1@host", "1", BY)]
+    acts = [fields["action"] for _, fields in await db.redis.xrange(db.keys.audit)]
+    return (replies, acts, await db.hash(db.keys.drains)), (["told", "told"], ["drain", "undo drain"], {})
+
+
+@reply("drain", "already")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    first = await db.run("drain", "w1@host", "1", BY)
+    await db.run("drain", "w1@host", "", BY)
+    return [first, await db.run("drain", "w1@host", "", BY)], ["already", "already"]
+
+
 @reply("requeue", "waiting")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return await db.run("requeue", await put(db), BY), ["waiting", ""]

@@ -150,3 +150,24 @@ def test_a_stuck_job_is_requeued_or_failed(stage: Stage) -> None:
     assert acts() == [("requeue", job_id, ""), ("requeue", job_id, "silent"), ("failed", job_id, "deleted")]
     assert conveyor("fail", "nobody", "--reason", "x").exit_code == 2
     assert conveyor("requeue", "nobody").exit_code == 2
+
+
+def test_a_worker_nobody_has_seen_is_not_drained(stage: Stage) -> None:
+    """The workers that are up are named; nothing is written."""
+    stage.redis.set("conveyor:worker:w1@host", json.dumps({"busy": 2, "slots": 8, "starved_seconds": 0.0}))
+    result = conveyor("drain", "w2@host")
+    assert (result.exit_code, "up are: w1@host" in result.stderr) == (2, True)
+    assert conveyor("drain", "w1@host", "--undo", "--stop").exit_code == 2
+    assert not stage.redis.exists("conveyor:drains", "conveyor:audit")
+
+
+def test_a_worker_that_does_not_finish_in_time_goes_on_draining(stage: Stage) -> None:
+    """Exit code 3, how much is under way, and a warning that nobody else is up."""
+    stage.redis.set(
+        "conveyor:worker:w1@host", json.dumps({"busy": 2, "slots": 8, "starved_seconds": 0.0, "draining": 1})
+    )
+    result = conveyor("drain", "w1@host", "--wait", "0", "--reason", "a new version")
+    assert (result.exit_code, "2 submits under way" in result.stderr) == (3, True)
+    assert "No other worker takes work" in result.stderr
+    assert stage.redis.hexists("conveyor:drains", "w1@host")
+    assert acts() == [("drain", "w1@host", "a new version")]
