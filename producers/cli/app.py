@@ -225,6 +225,26 @@ def doctor(
 
 
 @app.command()
+def top(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Print one look and end.")] = False,
+    every: Annotated[float, typer.Option(metavar="SECONDS", min=0.2, max=60, help="Time between two looks.")] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show what goes on: calls, windows, lanes, runs, workers, slow jobs, failures. q or Ctrl-C ends it.
+
+    With --json a line for each look. It asks Redis alone, and not much: it may stay open.
+
+    [dim]$ conveyor top[/dim]
+
+    [dim]$ conveyor top --once --json | jq .waiting[/dim]
+    """
+    from producers.cli.top.live import top as show_top  # noqa: PLC0415
+
+    carry_out(lambda: show_top(once=once, seconds=every, as_json=as_json))
+
+
+@app.command()
 def demo(
     jobs: Annotated[int, typer.Option(min=1, max=1000, help="How many jobs.")] = 30,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the data of earlier demos.")] = False,

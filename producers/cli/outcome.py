@@ -5,6 +5,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -46,6 +47,9 @@ def carry_out(work: Callable[[], Coroutine[Any, Any, int]], *, on_stop: Callable
     except ConveyorError as error:
         say(*lines_of(error))
         code = code_of(error)
+    except BrokenPipeError:  # who read our output (`| head`) has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = OK
     except Exception as error:
         from shared.database import REDIS_AWAY  # noqa: PLC0415 - `--help` must not wait for the Redis client
 

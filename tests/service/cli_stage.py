@@ -115,7 +115,8 @@ class Program:
             start_new_session=True,
         )
         os.close(write)
-        self.text = ""
+        #: What it said, without and with what steers a terminal.
+        self.text, self.raw = "", b""
 
     def __enter__(self) -> Self:
         return self
@@ -142,8 +143,13 @@ class Program:
             heard = os.read(self._read, 65_536)
         except OSError:  # a terminal whose last process has gone
             return False
+        self.raw += heard
         self.text += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", heard.decode(errors="replace"))
         return bool(heard)
+
+    def modes(self) -> list[Any]:
+        """How its terminal is set: whether it shows what is typed, and so on."""
+        return termios.tcgetattr(self._read)
 
     def type(self, keys: str) -> None:
         """Type on its terminal."""
