@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from producers.blocking import SyncProducer
     from producers.handle import JobHandle, Status
     from producers.producer import Producer
+    from producers.recipes import Ordered, make_image, rerun, train_model, tweak, variation
     from producers.results import Delivery, ResultConsumer
     from shared.jobs.event import Event
     from shared.jobs.request import JobRequest
@@ -24,10 +25,16 @@ __all__ = [
     "Event",
     "JobHandle",
     "JobRequest",
+    "Ordered",
     "Producer",
     "ResultConsumer",
     "Status",
     "SyncProducer",
+    "make_image",
+    "rerun",
+    "train_model",
+    "tweak",
+    "variation",
 ]
 
 _HOMES = {
@@ -39,6 +46,7 @@ _HOMES = {
     "ResultConsumer": "producers.results",
     "Status": "producers.handle",
     "SyncProducer": "producers.blocking",
+    **dict.fromkeys(("Ordered", "make_image", "rerun", "train_model", "tweak", "variation"), "producers.recipes"),
 }
 
 

@@ -18,6 +18,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from producers.admission import Resolves, admitted
 from producers.follow import Follower
 from producers.handle import Cancelled, JobHandle, Status
 from shared import tracing
@@ -53,15 +54,6 @@ class Publishes(Protocol):
 
     async def publish(self, job_ids: list[str]) -> None: ...
     def close(self) -> None: ...
-
-
-class Resolves(Protocol):
-    """What knows the workflows: `shared.catalog.Catalog`, or a test's stand-in."""
-
-    async def resolve(self, request: JobRequest) -> Target: ...
-    async def checked(self, request: JobRequest) -> JobRequest: ...
-    async def copy(self) -> "Copy | None": ...
-    async def refresh(self) -> "Copy": ...
 
 
 class Producer:
@@ -136,19 +128,11 @@ class Producer:
     ) -> list[JobHandle]:
         catalog = self._catalog or self._open_catalog()
         with self._db.asking():
-            targets, asked, problems = list[Target](), list[JobRequest](), list[Problem]()
-            for place, request in enumerate(requests):
-                try:
-                    targets.append(await catalog.resolve(request))
-                    # What could not be resolved is not known to the catalog: no use asking it once more.
-                    known = bool(targets[-1].workflow_id)
-                    asked.append(await catalog.checked(request) if validate and known else request)
-                except InvalidInput as error:
-                    problems += error.at(place) if many else error.problems
-        if problems:
-            raise InvalidInput(problems)
+            accepted = await admitted(
+                catalog, requests, factor=self._settings.machine_window_factor, validate=validate, many=many
+            )
         handles = []
-        for request, target in zip(asked, targets, strict=True):
+        for request, target in accepted:
             handles.append(await self._create(request, target, traceparent))
         await self._dispatch()
         return handles

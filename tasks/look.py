@@ -36,6 +36,7 @@ from tasks.schedule import (
     Backoff,
     Pending,
     Watched,
+    by_age,
     delay,
     jittered,
     price,
@@ -316,7 +317,7 @@ class _Look:
         for run, one, seconds in zip(left, watched, times, strict=True):
             soon = min(self._soon.get(run.member, MOST_SECONDS), (reading.deadline_ms(one.job) - now_ms) / 1000)
             if self._wants_progress(one.job):
-                soon = min(soon, jittered(PROGRESS_SECONDS + pressure))
+                soon = min(soon, jittered(max(PROGRESS_SECONDS, by_age(one.job)) + pressure))
             if one.pending is not None:
                 common = min(common, seconds)
             due_in = max(LEAST_SECONDS, min(seconds, soon))

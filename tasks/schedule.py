@@ -10,7 +10,7 @@ the optimum that dynamic programming finds, see docs/performance.md. It needs no
 more frequent and cheaper for each, a run that is far from its end causes none, a cold start is a second hump.
 
 A deployment nobody knows yet gets exponential backoff with jitter: 1.0 s after the submit, then about 0.6, 0.9, 1.4, 2.0, 3.0,
-then 5 s.
+then 5 s; after four minutes ever more rarely, up to a minute.
 
 Read beside it: `shared/following/forecast.py`.
 """
@@ -52,6 +52,9 @@ LIKELY = 0.5
 
 #: Progress somebody asked for is read this often while a run is running.
 PROGRESS_SECONDS = 2.0
+#: And not more often than so many times in its age: a training of three hours is read some four hundred times, not five
+#: thousand. Unknown runs are not asked about more often either.
+AGE_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +112,11 @@ class Backoff:
         return self.FIRST_SECONDS
 
     def next_look(self, job: Job | Followed) -> float:
-        """Longer with each look, up to 5 s."""
-        return delay(self.WAIT, job.looks + 1)
+        """Longer with each look, up to 5 s; of a long run up to a minute."""
+        return max(delay(self.WAIT, job.looks + 1), jittered(by_age(job)))
 
     def next_looks(self, runs: Sequence[Watched], call_price: float) -> list[float]:
-        """Longer with each look at it, up to 5 s."""
+        """Longer with each look at it, see `next_look`."""
         del call_price
         return [self.next_look(run.job) for run in runs]
 
@@ -133,6 +136,13 @@ class Learned(Backoff):
         known = [run.pending for run in runs if run.pending is not None]
         together = next_look(known, call_price) if known else MOST_SECONDS
         return [together if run.pending is not None else self.next_look(run.job) for run in runs]
+
+
+def by_age(job: Job | Followed) -> float:
+    """Seconds between two looks that the age of a run makes good enough: 5 s after four minutes, a minute after fifty."""
+    if job.submitted_at is None or job.looked_at is None:
+        return 0.0
+    return min(MOST_SECONDS, AGE_SHARE * max(0, job.looked_at - job.submitted_at) / 1000)
 
 
 def price(pressure_seconds: float, hint_rate: float, in_flight: int = 1) -> float:

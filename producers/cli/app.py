@@ -15,6 +15,7 @@ from producers.cli.options import AsJson
 from producers.cli.options import user as user_here
 from producers.cli.outcome import OK, carry_out
 from producers.cli.rate_app import rate_app
+from producers.cli.rerun import rerun
 from producers.cli.results_app import results_app
 from producers.cli.windows_app import windows_app
 
@@ -87,6 +88,9 @@ def enqueue(
         as_json=as_json,
     )
     carry_out(lambda: enqueue_jobs(order), on_stop=order.still_going)
+
+
+app.command()(rerun)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from tenacity import wait_fixed
 
 from shared.following.forecast import forecast
 from shared.jobs.states import JobState
-from tasks.schedule import TROUBLE, Backoff, Pending, delay, waiting, worth
+from tasks.schedule import MOST_SECONDS, TROUBLE, Backoff, Pending, by_age, delay, waiting, worth
 from tests.unit.test_reading import job
 
 
@@ -31,6 +31,18 @@ def test_looks_become_rarer() -> None:
     assert means[0] < 1.0
     assert means[5] > 3.0
     assert abs(means[9] - means[8]) < 0.1
+
+
+def test_a_long_run_is_asked_about_ever_more_rarely() -> None:
+    """Every fiftieth of its age, up to a minute: a run of three hours costs some 400 looks, not one each five seconds."""
+    submitted, age, looks = 1_000_000, 0.0, 0
+    while age < 3 * 3600:
+        run = job(submitted_at=submitted, looked_at=submitted + round(age * 1000), looks=looks)
+        assert by_age(run) <= MOST_SECONDS
+        age += Backoff().next_look(run)
+        looks += 1
+    assert 250 < looks < 420
+    assert by_age(job(looked_at=None)) == 0.0
 
 
 def test_runs_submitted_together_drift_apart() -> None:
