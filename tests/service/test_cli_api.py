@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from producers.cli.api.app import api_app
 from producers.cli.app import app
-from producers.cli.budget import CLASSES
+from shared.limits.budget import CLASSES
 from tests.service.cli_stage import Stage, conveyor
 from tests.service.worker_fixtures import simulated
 
