@@ -29,7 +29,7 @@ address = os.environ.get("FLOWER_ADDRESS") or "127.0.0.1"
 port = _settings.flower_port
 #: Rows come from our records, at each start anew.
 persistent = False
-tasks_columns = "name,state,result,runtime,received,worker,uuid"
+tasks_columns = "uuid,name,state,result,runtime,received,worker"
 format_task = _with_elapsed
 natural_time = True
 purge_offline_workers = 300

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Dialog, Page, expect
 
 from producers.local.processes import ROOT
 from shared.jobs.states import JobState
@@ -31,8 +31,12 @@ class Operator:
         self.page = page
         self.alerts: list[str] = []
         page.set_default_timeout(15_000)
-        page.on("dialog", lambda dialog: self.alerts.append(dialog.message))
+        page.on("dialog", self._answer)
         page.on("pageerror", lambda error: self.alerts.append(f"uncaught: {error}"))
+
+    async def _answer(self, dialog: Dialog) -> None:
+        self.alerts.append(dialog.message)
+        await dialog.accept()
 
     async def keep(self, name: str) -> None:
         """A screenshot for people, in `var/flower/`."""
@@ -124,7 +128,7 @@ async def test_a_burst_is_a_list_that_follows_and_survives_flower(
     await operator.keep("burst")
     await page.locator("#tasks-table_filter input").fill(f'"{SCRIPT}"')
     await expect(rows).to_have_count(1)
-    await expect(rows.locator("td").first).to_have_text(f"SDXL Portrait for telegram:{SCRIPT}")
+    await expect(rows.locator("td").nth(1)).to_have_text(f"SDXL Portrait for telegram:{SCRIPT}")
     await page.locator("#tasks-table_filter input").fill("")
     await expect(rows).to_have_count(50)
     before = await ended(flower, ids)
@@ -170,7 +174,8 @@ async def test_terminate_on_a_jobs_page_cancels_its_run(site: Site, flower: Flow
     await site.check([handle], runs=1)
 
 
-async def test_revoke_holds_without_a_worker(site: Site, flower: Flower) -> None:
+@needs_chromium
+async def test_revoke_holds_without_a_worker(site: Site, flower: Flower, operator: Operator) -> None:
     """While no worker lives, a waiting job ends at once, and a run is cancelled by the first worker that comes."""
     await site.configure(durations={"video": {"median": 5000, "sigma": 0}})
     running = await site.enqueue("Wan Video 2.1")
@@ -178,9 +183,13 @@ async def test_revoke_holds_without_a_worker(site: Site, flower: Flower) -> None
     await asyncio.gather(*(worker.stop() for worker in site.workers))
     waiting = await site.enqueue()
     assert (await shows(flower, waiting.id, "on its way to a worker"))["state"] == "RECEIVED"
-
-    answer = await flower.http.post(f"/api/task/revoke/{waiting.id}")
-    assert answer.json() == {"message": "The job was still waiting and is cancelled."}
+    page = operator.page
+    await page.goto("/tasks?state=RECEIVED")
+    row = page.locator(f"tr[id='{waiting.id}']")
+    await row.get_by_role("button", name="Cancel SDXL Portrait for telegram:u0").click()
+    await expect(page.locator(".toast-body")).to_have_text("The job was still waiting and is cancelled.")
+    await expect(row).to_have_count(0)
+    assert operator.alerts == [f"Cancel this job?\n\nSDXL Portrait for telegram:u0\n{waiting.id}"]
     assert (await flower.rows())[waiting.id]["state"] == "REVOKED"
 
     answer = await flower.http.post(f"/api/task/revoke/{running.id}", params={"terminate": "true"})

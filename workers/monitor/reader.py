@@ -75,7 +75,6 @@ class Reader:
                 pauses, dispatched, *records = await pipe.execute()
             for job_id, since, values in zip(page, dispatched, records, strict=True):
                 self._write(job_id, values, dispatched=since is not None, pauses=pauses)
-        self._table.trim()
 
     def _write(self, job_id: str, values: list[str | None], *, dispatched: bool, pauses: dict[str, str]) -> None:
         record = {name: value for name, value in zip(FIELDS, values, strict=True) if value}
@@ -92,6 +91,7 @@ class Reader:
         """Note where the streams end, then read the newest records: what comes in between is read twice."""
         await self._find_streams("$")
         await self.look_at(await self._newest())
+        self._table.trim()
         log.info("rows read", extra={"jobs": len(self._table.tasks)})
 
     async def _newest(self) -> set[str]:
@@ -128,6 +128,8 @@ class Reader:
             self._round_at = loop.time() + ROUND_SECONDS
             dirty |= await self._round()
         await self.look_at(dirty)
+        # Not in there: a row that was asked for by its id must last until it is shown.
+        self._table.trim()
 
     async def _events(self) -> set[str]:
         with self._db.asking():

@@ -97,7 +97,11 @@ def row_of(record: dict[str, str], *, dispatched: bool, pauses: Mapping[str, str
         row["state"], moment = _ENDS[state]
         row[moment] = ended
         row["runtime"] = max(0.0, (ended or asked) - (began or asked))
-        row["result"], row["exception"] = _ending(record, state)
+        row["result"] = _ending(record, state)
+        if row["state"] == states.FAILURE:
+            row["exception"] = row["result"]
+        if len(row["result"]) > LONGEST_RESULT:
+            row["result"] = f"{row['result'][: LONGEST_RESULT - 1]}…"
     else:
         row["state"], row["result"] = _standing(record, state, dispatched=dispatched)
         if state is JobState.QUEUED and not dispatched and (reason := _paused(record, pauses)) is not None:
@@ -136,14 +140,15 @@ def _paused(record: dict[str, str], pauses: Mapping[str, str]) -> str | None:
     return None
 
 
-def _ending(record: dict[str, str], state: JobState) -> tuple[str, str | None]:
-    """The result of a final job, and its error in full."""
+def _ending(record: dict[str, str], state: JobState) -> str:
+    """What came of a final job."""
     if state is JobState.SUCCEEDED:
         outputs = len(json.loads(record["result"])["outputs"]) if record.get("result") else 0
-        return f"run {record.get('run_id', '')[:8]}: {outputs} output{'' if outputs == 1 else 's'}", None
-    error = json.loads(record["error"]) if record.get("error") else {"code": state.value, "message": ""}
-    text = f"{error['code']}: {error['message']}"
-    return text if len(text) <= LONGEST_RESULT else f"{text[: LONGEST_RESULT - 1]}…", text
+        return f"run {record.get('run_id', '')[:8]}: {outputs} output{'' if outputs == 1 else 's'}"
+    if not record.get("error"):
+        return state.value
+    error = json.loads(record["error"])
+    return f"{error['code']}: {error['message']}"
 
 
 def _seconds(seconds: float) -> str:

@@ -1,16 +1,52 @@
-// Flower shows the moment a page was loaded. This keeps the list and a job's own page up to date while somebody looks at
-// them, and adds two buttons to those that choose a state. It runs before flower.js wires the page up.
+// What Flower's own script leaves out: the list and a job's page follow while somebody looks at them, an open job can be
+// cancelled from its row, and two more states can be chosen. It runs before flower.js wires the page up.
 (function () {
     "use strict";
 
     var SECONDS = 2,
-        OURS = [["RECEIVED", "Waiting"], ["REVOKED", "Cancelled"]],
+        FILTERS = [["RECEIVED", "Waiting"], ["REVOKED", "Cancelled"]],
+        OPEN = ["RECEIVED", "RETRY", "STARTED"],
         list = document.getElementById("tasks-table"),
         filters = document.querySelector(".task-state-filters");
 
     // Nobody wants text to vanish that is being read, marked or copied.
     function disturbs() {
         return document.hidden || String(window.getSelection()) !== "" || document.querySelector(".toast.show");
+    }
+
+    function refresh() {
+        $(list).DataTable().ajax.reload(null, false);
+    }
+
+    function tell(message, style) {
+        var box = document.createElement("div"),
+            body = document.createElement("div");
+        box.className = "toast border-0 text-bg-" + style;
+        box.setAttribute("role", style === "danger" ? "alert" : "status");
+        body.className = "toast-body";
+        body.textContent = message;
+        box.appendChild(body);
+        box.addEventListener("hidden.bs.toast", function () {
+            box.remove();
+        });
+        document.getElementById("toast-container").appendChild(box);
+        new bootstrap.Toast(box, {delay: 5000}).show();
+    }
+
+    function cancel(job) {
+        var top = document.getElementById("url_prefix").value.replace(/^\/*|\/*$/g, "");
+        // Rows move while one aims at them.
+        if (!window.confirm("Cancel this job?\n\n" + job.name + "\n" + job.uuid)) {
+            return;
+        }
+        $.ajax({type: "POST", url: (top && "/" + top) + "/api/task/revoke/" + encodeURIComponent(job.uuid), dataType: "json"})
+            .done(function (answer) {
+                tell(answer.message, "success");
+                refresh();
+            })
+            .fail(function (answer) {
+                tell(answer.responseText || "Flower does not answer.", "danger");
+            });
     }
 
     function addFilter(state, label) {
@@ -31,36 +67,44 @@
         });
     }
 
-    // Ids begin with the time, so the first block, which Flower has for narrow screens, is everybody's: the last tells them apart.
-    function shortenIds() {
-        list.querySelectorAll(".task-uuid-short").forEach(function (id) {
-            id.textContent = "…" + id.parentNode.title.slice(-12);
-        });
-    }
-
-    // What does not fit its cell is told to whoever points at it.
-    function tellWhole() {
-        list.querySelectorAll("tbody td").forEach(function (cell) {
+    function dressRow(row) {
+        var job = $(list).DataTable().row(row).data(),
+            badge = row.querySelector(".badge"),
+            id = row.querySelector(".task-uuid-short"),
+            button;
+        // Ids begin with the time, so the first block, which Flower has for narrow screens, is everybody's.
+        if (id) {
+            id.textContent = "…" + job.uuid.slice(-8);
+        }
+        if (badge && OPEN.indexOf(job.state) >= 0) {
+            button = document.createElement("button");
+            button.type = "button";
+            button.className = "btn-close board-cancel";
+            button.title = "Cancel this job";
+            button.setAttribute("aria-label", "Cancel " + job.name);
+            button.addEventListener("click", function () {
+                cancel(job);
+            });
+            badge.after(button);
+        }
+        row.querySelectorAll("td").forEach(function (cell) {
             if (cell.scrollWidth > cell.clientWidth) {
                 cell.title = cell.textContent;
             }
         });
     }
 
-    function drawn() {
-        markFilter();
-        shortenIds();
-        tellWhole();
-    }
-
     if (list && filters) {
-        OURS.forEach(function (one) {
+        FILTERS.forEach(function (one) {
             addFilter(one[0], one[1]);
         });
-        $(list).on("draw.dt", drawn);
+        $(list).on("draw.dt", function () {
+            markFilter();
+            list.querySelectorAll("tbody tr[id]").forEach(dressRow);
+        });
         window.setInterval(function () {
             if (!disturbs()) {
-                $(list).DataTable().ajax.reload(null, false);
+                refresh();
             }
         }, SECONDS * 1000);
     }
