@@ -14,7 +14,7 @@ help:  ## show this list
 	@$(PYTHON) -c 'import venv, ensurepip' || { echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group test --group lint -e '.[simulator,embedded,otel]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group test --group lint -e '.[simulator,embedded,otel,s3]'
 	@touch $@
 
 demo: .venv/.installed  ## generate through the simulator, pictures in var/demo/

@@ -4,22 +4,26 @@ Opens what it needs with the first question: a producer that only enqueues loads
 """
 
 import asyncio
-import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from producers.saving import Saved, names_for, save_file, save_text
-from shared.comfydeploy import ComfyDeploy, MediaItem
+from producers.saving import Saved, save_file, save_text
+from shared.archive.archive import Archive
+from shared.comfydeploy import ComfyDeploy
 from shared.database import Database
 from shared.errors import ConveyorError, FileUnusable, GiveUp, JobFailed, MissingSetting, TryLater, Unavailable
+from shared.jobs.archive import Copy
 from shared.jobs.event import Output
 from shared.jobs.record import Job
 from shared.jobs.states import JobState
 from shared.limits.bucket import TokenBucket
-from shared.media.addresses import bare
 from shared.media.cache import Damaged, DiskCache, usual_folder
-from shared.media.downloads import Downloads, Renew
+from shared.media.downloads import Downloads, Renew, Spare
+from shared.media.names import names_for
+from shared.media.reading import Progress
+from shared.media.renewal import Renewal
 from shared.media.sources import Source
 from shared.media.uploads import Upload, Uploads
 from shared.metrics import observe_call
@@ -27,14 +31,23 @@ from shared.settings import Settings
 
 #: Downloads at once.
 MOST_AT_ONCE = 4
-#: Waiting for a token and reading a run again.
-RENEW_SECONDS = 60.0
-
-#: So long the addresses of one reading are good enough; they live an hour.
-RENEWED_SECONDS = 600.0
-
 #: Told while an output comes: its place in the list, bytes so far, how many it will be if that is known.
 Tell = Callable[[int, int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Where outputs shall go."""
+
+    folder: Path
+    #: Replace files of the same names.
+    force: bool
+    tell: Tell | None
+
+    def teller(self, place: int) -> Progress | None:
+        """Who hears of the output at this place."""
+        tell = self.tell
+        return (lambda done, total: tell(place, done, total)) if tell else None
 
 
 class Files:
@@ -46,6 +59,7 @@ class Files:
         self._api: ComfyDeploy | None = None
         self._uploads: Uploads | None = None
         self._downloads: Downloads | None = None
+        self._archive: Archive | None = None
 
     async def upload(self, source: Source, name: str | None) -> Upload:
         """See `Uploads.upload`. Raises `MissingSetting` without an API key, too."""
@@ -59,16 +73,36 @@ class Files:
             raise Unavailable(f"The job has not ended yet, it is {job.state}.")
         if job.state is not JobState.SUCCEEDED or job.result is None:
             raise JobFailed(f"{job.error.code}: {job.error.message}" if job.error else f"the job has {job.state}")
-        outputs = job.result.outputs
+        copies = job.archive.copies if job.archive else {}
+        return await self._save_all(
+            job.id, job.run_id, job.result.outputs, copies, Order(folder, force=force, tell=tell)
+        )
+
+    async def save_archived(self, job_id: str, folder: Path, *, force: bool, tell: Tell | None) -> list[Saved] | None:
+        """The same of a job that is not kept any more, from the archive; None when that has nothing of it."""
+        archive = self._open_archive()
+        found = await archive.find(job_id) if archive else None
+        if found is None:
+            return None
+        copies = {one.output.key: one.copy_ for one in found.outputs if one.copy_}
+        outputs = [one.output for one in found.outputs]
+        return await self._save_all(job_id, found.run_id, outputs, copies, Order(folder, force=force, tell=tell))
+
+    async def _save_all(
+        self, job_id: str, run_id: str | None, outputs: list[Output], copies: Mapping[str, Copy], order: "Order"
+    ) -> list[Saved]:
         places = asyncio.Semaphore(MOST_AT_ONCE)
-        renew = self._renewer(job.run_id)
+        renew = Renewal(self._bucket, self._client, run_id)
 
         async def one(place: int, output: Output, name: str) -> Saved:
             async with places:
-                if output.url is None:
-                    return await asyncio.to_thread(save_text, output, folder, name, force=force)
-                told = (lambda done, total: tell(place, done, total)) if tell else None
-                return await self._save(output, renew, folder, name, force=force, tell=told)
+                copy = copies.get(output.key)
+                if output.url is None and copy is None:
+                    if output.text is None:
+                        raise FileUnusable("there is neither an address nor a copy of it")
+                    return await asyncio.to_thread(save_text, output, order.folder, name, force=order.force)
+                spare = self._spare(job_id, copy) if copy else None
+                return await self._save(output, renew, name, order, spare=spare, tell=order.teller(place))
 
         names = names_for(outputs)
         work = [one(*each) for each in zip(range(len(outputs)), outputs, names, strict=True)]
@@ -76,56 +110,31 @@ class Files:
         _raise_worst(results, names)
         return [result for result in results if isinstance(result, Saved)]
 
+    def _spare(self, job_id: str, copy: Copy) -> Spare | None:
+        archive = self._open_archive()
+        if archive is None:
+            return None
+
+        async def read(into: IO[bytes]) -> str:
+            await archive.read(job_id, copy, into)
+            return copy.digest
+
+        return read
+
     async def _save(
-        self,
-        output: Output,
-        renew: Renew,
-        folder: Path,
-        name: str,
-        *,
-        force: bool,
-        tell: Callable[[int, int | None], None] | None,
+        self, output: Output, renew: Renew, name: str, order: "Order", *, spare: Spare | None, tell: Progress | None
     ) -> Saved:
         downloads = self._open_downloads()
         for last in (False, True):
-            kept = await downloads.get(output, renew, tell)
+            kept = await downloads.get(output, renew, tell, spare=spare)
             try:
-                return await asyncio.to_thread(save_file, output, kept, folder, name, force=force)
+                return await asyncio.to_thread(save_file, output, kept, order.folder, name, force=order.force)
             except Damaged:
                 if last:
                     raise FileUnusable("the disk of the cache changes what is written to it") from None
             finally:
                 kept.close()
         raise AssertionError("the second time ends it")
-
-    def _renewer(self, run_id: str | None) -> Renew:
-        """Gives fresh addresses for outputs of a run; the run is read once for all of them, and again after a while."""
-        reading = asyncio.Lock()
-        addresses: dict[str, str] = {}
-        read_at = -math.inf
-
-        async def renew(url: str) -> str | None:
-            nonlocal addresses, read_at
-            if run_id is None:
-                return None
-            async with reading:
-                if time.monotonic() - read_at > RENEWED_SECONDS:
-                    addresses = await self._addresses(run_id)
-                    read_at = time.monotonic()
-                return addresses.get(bare(url))
-
-        return renew
-
-    async def _addresses(self, run_id: str) -> dict[str, str]:
-        """The files of a run: address without signature -> a fresh one."""
-        client = self._client()
-        try:
-            async with asyncio.timeout(RENEW_SECONDS), self._bucket.call("look"):
-                run = await client.runs.get(run_id)
-        except TimeoutError:
-            raise Unavailable("No call of the API was free in time to ask for a fresh address.") from None
-        items = [item for output in run.outputs for group in output.data.values() for item in group]
-        return {bare(item.url): item.url for item in items if isinstance(item, MediaItem)}
 
     def _client(self) -> ComfyDeploy:
         if self._api is None:
@@ -138,6 +147,12 @@ class Files:
             folder = Path(self._settings.cache_folder).expanduser() if self._settings.cache_folder else usual_folder()
             self._downloads = Downloads(DiskCache(folder, self._settings.cache_bytes))
         return self._downloads
+
+    def _open_archive(self) -> Archive | None:
+        """The archive; None when there is none."""
+        if self._archive is None and self._settings.archive:
+            self._archive = Archive.open(self._settings.archive)
+        return self._archive
 
     async def aclose(self) -> None:
         """Close what was opened. Closing twice is fine."""

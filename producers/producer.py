@@ -218,12 +218,20 @@ class Producer:
     ) -> "list[Saved]":
         """Save the outputs of a job into a folder, texts as `.txt`. A repeat writes only what is not there.
 
-        A file of the same name and other content is left alone unless `force`. An address that has expired is renewed,
-        for which an API key is needed. Tries all outputs before it raises: `FileUnusable`, `Unavailable` (also: the job
+        A file of the same name and other content is left alone unless `force`. What its address does not give (any more)
+        comes from the archive, also when the job is not kept any more, or else from a fresh address, for which an API
+        key is needed. Tries all outputs before it raises: `FileUnusable`, `Unavailable` (also: the job
         has not ended), `JobFailed`, `JobNotFound`, `MissingSetting`; what was saved stays.
         """
-        job = await self._store.get(job_id)
-        return await self._open_files().save(job, Path(folder), force=force, tell=tell)
+        files, into = self._open_files(), Path(folder)
+        try:
+            job = await self._store.get(job_id)
+        except JobNotFound:
+            saved = await files.save_archived(job_id, into, force=force, tell=tell)
+            if saved is None:
+                raise
+            return saved
+        return await files.save(job, into, force=force, tell=tell)
 
     async def wait(self, job_id: str, timeout_seconds: float | None = None) -> Event:
         """The job's final event. Raises `TimeoutError` after `timeout_seconds`, and what `follow` raises.

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -11,8 +11,7 @@ from typing import IO, Any
 from shared.errors import FileUnusable
 from shared.jobs.event import Output
 from shared.media.cache import Kept
-from shared.media.downloads import name_of
-from shared.media.names import safe_name, split, type_of_name
+from shared.media.names import type_of_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +33,6 @@ class Saved:
         """The same as JSON."""
         facts = {"key": self.key, "kind": self.kind, "path": str(self.path), "size": self.size}
         return facts | {"sha256": self.digest, "content_type": self.content_type, "written": self.written}
-
-
-def names_for(outputs: Iterable[Output]) -> list[str]:
-    """A safe name for each output, in order; no two are the same on any disk, and a repeat gives the same."""
-    taken: set[str] = set()
-    names = []
-    for output in outputs:
-        wanted = name_of(output) if output.url else f"{output.key}.txt"
-        stem, ending = split(safe_name(wanted, safe_name(output.key)))
-        name, number = f"{stem}{ending}", 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}-{number}{ending}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
 
 
 def save_file(output: Output, kept: Kept, folder: Path, name: str, *, force: bool) -> Saved:

@@ -214,6 +214,11 @@ class Keys:
         """zset: final jobs whose callback is not decided, by when the next attempt is due (ms)."""
         return f"{self.prefix}callbacks"
 
+    @property
+    def archives(self) -> str:
+        """zset: final jobs whose outputs are not archived yet, by when the next attempt is due (ms)."""
+        return f"{self.prefix}archives"
+
     def lease(self, chore: str) -> str:
         """string: who does this chore at the moment."""
         return f"{self.prefix}lease:{chore}"

@@ -206,6 +206,15 @@ DELIVERY_SECONDS = Histogram(
     buckets=_LIFE,
 )
 
+# -- files ------------------------------------------------------------------------------------------------------
+
+ARCHIVED = Counter(
+    "conveyor_archived",
+    "What came of attempts to archive a job? By outcome (kept, again: not all is there yet, failed: given up).",
+    ["outcome"],
+)
+ARCHIVED_BYTES = Counter("conveyor_archived_bytes", "How many bytes were copied into the archive?")
+
 # -- the gateway ------------------------------------------------------------------------------------------------
 
 HTTP_REQUESTS = Counter(

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from shared.archive.shelf import bucket_and_prefix
 from shared.errors import MissingSetting
 from shared.secret_files import with_secret_files
 
@@ -37,6 +38,13 @@ def _with_password(url: str, password: str) -> str:
 
 def _comma_pairs(value: Any) -> Any:
     return dict(part.partition("=")[::2] for part in _comma_list(value)) if isinstance(value, str) else value
+
+
+def _archive_address(value: str) -> str:
+    """A folder that is the same for every process, or a bucket; without credentials, since addresses are shown."""
+    if value and not (value.startswith(("/", "~/")) or bucket_and_prefix(value)):
+        raise ValueError("a folder as a whole path, or s3://bucket/prefix without user names, blanks and queries")
+    return value
 
 
 class Settings(BaseModel):
@@ -100,6 +108,9 @@ class Settings(BaseModel):
     """Where files of outputs are kept on disk; empty is `conveyor` in the account's own folder for caches."""
     cache_bytes: int = Field(2_000_000_000, alias="CONVEYOR_CACHE_BYTES", ge=0)
     """How much is kept there; what was used longest ago goes first. 0 keeps nothing."""
+
+    archive: Annotated[str, AfterValidator(_archive_address)] = Field("", alias="CONVEYOR_ARCHIVE")
+    """Where outputs are copied to, a folder or `s3://bucket/prefix`, so that they outlive the API's addresses."""
 
     job_keep_seconds: int = Field(86_400, alias="CONVEYOR_JOB_KEEP_SECONDS", ge=60)
     """How long a job can be asked about after its final state."""

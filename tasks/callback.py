@@ -14,22 +14,21 @@ import base64
 import hashlib
 import hmac
 import logging
-import random
 import re
 from dataclasses import dataclass
 
 import httpx
-from tenacity import wait_exponential
 
 from shared import tracing
 from shared.jobs.callback import signing_key
-from shared.jobs.store import Errand, JobStore
+from shared.jobs.errand import Errand
+from shared.jobs.store import JobStore
 from shared.logs import about
 from shared.metrics import CALLBACKS
 from shared.outside import FAILURES, NOT_PUBLIC, why
 from shared.tracing import Attributes, Kind
 from tasks.fault_points import reach
-from tasks.schedule import delay
+from tasks.patience import wait_of
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +36,8 @@ log = logging.getLogger(__name__)
 ATTEMPT_SECONDS = 15.0
 #: Nobody else tries meanwhile; longer than an attempt with everything around it.
 LEASE_SECONDS = 30.0
-#: After the first attempt; another is not begun later than that.
-KEEP_TRYING_SECONDS = 86_400.0
-#: 5, 15, 45 s, 2, 7, 20 min, then hourly: a restart of the receiver costs seconds, an outage of a day 29 attempts.
-WAITS = wait_exponential(multiplier=5, exp_base=3, max=3600)
 #: What a receiver may ask for in `Retry-After`.
 MOST_PATIENCE_SECONDS = 3600.0
-#: Those that failed together do not come back together.
-JITTER = 0.2
 
 GONE = 410
 
@@ -79,7 +72,7 @@ class Outcome:
 
 async def deliver(store: JobStore, client: httpx.AsyncClient, job_id: str) -> None:
     """Make one attempt to deliver a job's callback, and note what became of it. Raises only what Redis raises."""
-    errand = await store.begin_callback(job_id)
+    errand = await store.begin_errand(job_id, "callback")
     if errand is None:
         return
     facts: Attributes = {"conveyor.job_id": job_id, "conveyor.attempt": errand.attempt, "http.request.method": "POST"}
@@ -90,20 +83,20 @@ async def deliver(store: JobStore, client: httpx.AsyncClient, job_id: str) -> No
         if outcome.error:
             span.fail("no_answer" if outcome.status is None else str(outcome.status))
     told = {"job_id": job_id, "attempt": errand.attempt, "error": outcome.error}
+    found = {"callback_status": str(outcome.status or ""), "callback_error": outcome.error}
     if not outcome.error:
         await reach("after_callback", job_id)
-        await store.settle_callback(job_id, "delivered", status=outcome.status)
+        await store.settle_errand(job_id, "callback", "delivered", found)
         CALLBACKS.labels("delivered").inc()
         log.info("callback delivered", extra=told)
         return
-    wait = max(outcome.wait_seconds, delay(WAITS, errand.attempt) * random.uniform(1 - JITTER, 1 + JITTER))
-    over = (errand.now - errand.since) / 1000 + wait > KEEP_TRYING_SECONDS
-    if outcome.hopeless or over:
-        await store.settle_callback(job_id, "failed", status=outcome.status, error=outcome.error)
+    wait = None if outcome.hopeless else wait_of(errand, at_least=outcome.wait_seconds)
+    if wait is None:
+        await store.settle_errand(job_id, "callback", "failed", found)
         CALLBACKS.labels("failed").inc()
         log.warning("callback given up", extra=told)
     else:
-        await store.settle_callback(job_id, "again", status=outcome.status, error=outcome.error, again_seconds=wait)
+        await store.settle_errand(job_id, "callback", "again", found, again_seconds=wait)
         CALLBACKS.labels("again").inc()
         log.info("callback put off", extra=told | {"seconds": round(wait, 1)})
 

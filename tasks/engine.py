@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 from celery import Celery
 
 from shared import tracing
+from shared.archive.archive import Archive
 from shared.broker import Publisher
 from shared.catalog import Catalog
 from shared.comfydeploy import ComfyDeploy
@@ -62,6 +63,8 @@ class Engine:
     publisher: Publisher
     rows: Rows
     history: History
+    #: Where outputs are copied to; None for nowhere.
+    archive: Archive | None = None
     schedule: Schedule = field(default_factory=Learned)
     #: Workflow -> when (monotonic seconds) its listing may be asked for again; the API refused it.
     unlistable: dict[str, float] = field(default_factory=dict)
@@ -92,12 +95,13 @@ class Engine:
             client=client,
             bucket=bucket,
             catalog=Catalog(database, settings, bucket, client),
-            store=JobStore(database, keep_seconds=settings.job_keep_seconds),
+            store=JobStore(database, keep_seconds=settings.job_keep_seconds, archives=bool(settings.archive)),
             lanes=Lanes(database, settings),
             due=DueSet(database, owner=name),
             history=History(database),
             publisher=Publisher(app, database),
             rows=Rows(app, hostname),
+            archive=Archive.open(settings.archive) if settings.archive else None,
         )
 
     async def dispatch(self) -> None:

@@ -19,6 +19,7 @@ FaultPoint = Literal[
     "after_read",  # the look knows the end, nothing is written
     "after_final",  # the job is final, its Celery row is open
     "after_callback",  # the receiver has taken the callback, nobody knows but we
+    "after_copy",  # the outputs are in the archive, nobody knows but we
     "after_result",  # the Celery result is stored, the row is still listed for closing
 ]
 

@@ -5,15 +5,13 @@ moment in which a killed process could lose one (docs/decisions/0011).
 """
 
 import asyncio
-import logging
 from collections import Counter
 from urllib.parse import urlsplit
 
 from shared.outside import open_client
 from tasks.callback import ATTEMPT_SECONDS, LEASE_SECONDS, deliver
 from tasks.engine import Engine
-
-log = logging.getLogger(__name__)
+from workers.errands import Errands
 
 #: Deliveries at once by one process, and to one host: a slow receiver must not hold up the others.
 MOST_DELIVERIES = 64
@@ -30,12 +28,12 @@ class Callbacks:
         self._client = open_client(
             allow_private=engine.settings.callback_allow_private, seconds=ATTEMPT_SECONDS, most=MOST_DELIVERIES
         )
-        self._running: set[asyncio.Task[None]] = set()
+        self._errands = Errands("callback", MOST_DELIVERIES)
         self._hosts: Counter[str] = Counter()
 
     async def deliver_due(self) -> None:
         """Start the deliveries that are due, as many as there is room for. 1 round trip when there are none."""
-        while (room := MOST_DELIVERIES - len(self._running)) > 0:
+        while (room := self._errands.room) > 0:
             job_ids = await self._engine.lanes.overdue("callbacks", most=room, again_seconds=LEASE_SECONDS)
             crowded = []
             for job_id, host in zip(job_ids, await self._hosts_of(job_ids), strict=True):
@@ -59,23 +57,16 @@ class Callbacks:
             return [urlsplit(url or "").netloc for url in await pipe.execute()]
 
     def _start(self, job_id: str, host: str) -> None:
-        task = asyncio.create_task(deliver(self._engine.store, self._client, job_id))
-        self._running.add(task)
         self._hosts[host] += 1
 
-        def finished(task: asyncio.Task[None]) -> None:
-            self._running.discard(task)
+        def finished(_: asyncio.Task[None]) -> None:
             self._hosts[host] -= 1
             if not self._hosts[host]:
                 del self._hosts[host]
-            if not task.cancelled() and (error := task.exception()):
-                # The lease ends, and it is tried again.
-                log.error("callback failed", extra={"job_id": job_id}, exc_info=error)
 
-        task.add_done_callback(finished)
+        self._errands.start(job_id, deliver(self._engine.store, self._client, job_id)).add_done_callback(finished)
 
     async def aclose(self) -> None:
         """Let the deliveries under way end, then close the connections."""
-        if self._running:
-            await asyncio.wait(self._running)
+        await self._errands.end()
         await self._client.aclose()

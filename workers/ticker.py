@@ -18,6 +18,7 @@ from shared.metrics import CHORES_FAILED
 from tasks.engine import Engine
 from tasks.look import look
 from tasks.schedule import TROUBLE, delay
+from workers.archiving import Archiving
 from workers.callbacks import Callbacks
 from workers.drain import Drain
 from workers.listening import Listening
@@ -43,6 +44,7 @@ class Ticker:
         self._looks: set[asyncio.Task[None]] = set()
         self._upkeep = Upkeep(engine)
         self._callbacks = Callbacks(engine)
+        self._archiving = Archiving(engine, engine.archive) if engine.archive else None
         self._watch = Watch(engine)
         self._listening = Listening(engine) if engine.settings.sse else None
         self._revoked_seen: set[str] = set()
@@ -68,10 +70,16 @@ class Ticker:
         ]
         if self._listening:
             chores.append(asyncio.create_task(self._every(1.0, self._listening.tend)))
+        if self._archiving:
+            chores.append(asyncio.create_task(self._every(0.2, self._archiving.archive_due)))
+        else:
+            chores.append(asyncio.create_task(self._every(60.0, self._upkeep.give_up_archives)))
         watching = asyncio.create_task(watch_loop())
         await stopping.wait()
         watching.cancel()
         await asyncio.gather(*chores)
+        if self._archiving:
+            await self._archiving.aclose()
         if self._listening:
             await self._listening.aclose()
         if self._looks:

@@ -85,6 +85,13 @@ class Upkeep:
                 summary.write(job, self._engine.settings)
                 timeline.tell(job)
 
+    async def give_up_archives(self) -> None:
+        """Decide what is left to archive when there is no archive any more: records must not wait for one."""
+        for job_id in await self._engine.lanes.overdue("archives"):
+            if await self._engine.store.begin_errand(job_id, "archive"):
+                told = {"archive_error": "CONVEYOR_ARCHIVE is not set any more"}
+                await self._engine.store.settle_errand(job_id, "archive", "failed", told)
+
     async def check_strays(self) -> None:
         """Cancel runs that carry the id of a job whose own run is another: somebody pays for them, nobody wants them."""
         for member in await self._engine.lanes.overdue("strays"):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import typer
 
 from producers.handle import Cancelled, Status
+from shared.jobs.archive import ArchiveState
 from shared.jobs.callback import CallbackState
 
 #: What a cancellation did, as a sentence.
@@ -22,8 +23,23 @@ def _callback(callback: CallbackState) -> str:
     if callback.last_error:
         text += f", {callback.last_error}"
     if callback.next_at and callback.attempts:
-        text += f"; next at {datetime.fromtimestamp(callback.next_at / 1000, UTC).astimezone():%H:%M:%S}"
+        text += f"; next at {_clock(callback.next_at)}"
     return text
+
+
+def _archive(archive: ArchiveState) -> str:
+    """How far the copying is, in one line."""
+    count = len(archive.copies)
+    text = f"{archive.state}, {count} file{'' if count == 1 else 's'}{f' in {archive.at}' if count else ''}"
+    if archive.last_error:
+        text += f", {archive.last_error}"
+    if archive.next_at and archive.attempts:
+        text += f"; next at {_clock(archive.next_at)}"
+    return text
+
+
+def _clock(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC).astimezone():%H:%M:%S}"
 
 
 def show(status: Status, *, as_json: bool) -> None:
@@ -56,6 +72,8 @@ def show(status: Status, *, as_json: bool) -> None:
         rows["error"] = f"{job.error.code}: {job.error.message}"
     if job.callback:
         rows["callback"] = _callback(job.callback)
+    if job.archive:
+        rows["archive"] = _archive(job.archive)
     for output in job.result.outputs if job.result else []:
         rows[output.key] = output.url or output.text or output.filename
     for name, text in rows.items():

@@ -9,6 +9,7 @@ from producers.gateway.inputs import Input
 from producers.handle import Status
 from shared.catalog import Entry
 from shared.inputs import form_of
+from shared.jobs.archive import ArchiveState
 from shared.jobs.callback import CallbackState
 from shared.jobs.event import JobError, Progress, QueuePlace, Result
 from shared.jobs.record import Job
@@ -51,6 +52,32 @@ class CallbackView(BaseModel):
         )
 
 
+class ArchiveView(BaseModel):
+    """Copies of the outputs, which outlive the outputs' own addresses."""
+
+    state: str = Field(
+        pattern="^(pending|kept|failed)$", description="`failed`: some outputs have no copy, and will have none."
+    )
+    attempts: int = Field(description="Attempts that were begun.")
+    last_error: str | None = Field(description="Why something has no copy.")
+    next_at: datetime | None = Field(description="When it is tried (again); null once it is decided.")
+    files: dict[str, str] = Field(
+        description="Key of an output -> where its copy is, as the operator's tools take it.",
+        examples=[{"9:images:0": "s3://pictures/2026-11-21/01a1fb52-f096-76b3-915b-49e82266f9cd/ComfyUI_00001_.png"}],
+    )
+
+    @classmethod
+    def of(cls, archive: ArchiveState) -> Self:
+        """The archiving of a job as it is shown."""
+        return cls(
+            state=archive.state,
+            attempts=archive.attempts,
+            last_error=archive.last_error or None,
+            next_at=_maybe_time(archive.next_at),
+            files={key: archive.address(copy) for key, copy in archive.copies.items()},
+        )
+
+
 class JobView(BaseModel):
     """A job at one moment."""
 
@@ -80,6 +107,7 @@ class JobView(BaseModel):
     result: Result | None
     error: JobError | None
     callback: CallbackView | None = Field(description="How far its callback is; null when none was asked for.")
+    archive: ArchiveView | None = Field(description="Copies of its outputs; null when none are made.")
 
     @classmethod
     def of(cls, job: Job, queue: QueuePlace | None = None, eta_seconds: float | None = None) -> Self:
@@ -110,6 +138,7 @@ class JobView(BaseModel):
             result=job.result,
             error=job.error,
             callback=CallbackView.of(job.callback) if job.callback else None,
+            archive=ArchiveView.of(job.archive) if job.archive else None,
         )
 
     @classmethod

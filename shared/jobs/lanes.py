@@ -63,7 +63,7 @@ class Lanes:
 
     async def overdue(
         self,
-        which: Literal["starting", "expiring", "closing", "strays", "callbacks"],
+        which: Literal["starting", "expiring", "closing", "strays", "callbacks", "archives"],
         *,
         most: int = 100,
         again_seconds: float = HOLD_SECONDS,
@@ -78,13 +78,19 @@ class Lanes:
         with self._db.asking():
             await self._db.redis.zadd(self._db.keys.strays, members, nx=True)
 
-    async def sooner(self, which: Literal["callbacks"], members: list[str], seconds: float) -> None:
+    async def sooner(self, which: Literal["callbacks", "archives"], members: list[str], seconds: float) -> None:
         """Have what was just taken handed out again `seconds` sooner than it would be."""
         pipe = self._db.redis.pipeline(transaction=False)
         for member in members:
             pipe.zadd(f"{self._db.keys.prefix}{which}", {member: -round(seconds * 1000)}, xx=True, incr=True)
         with self._db.asking():
             await pipe.execute()
+
+    async def later(self, which: Literal["archives"], member: str, seconds: float) -> None:
+        """Keep what was taken for so long from now; nothing when it is repaired."""
+        until = await self._db.now_ms() + round(seconds * 1000)
+        with self._db.asking():
+            await self._db.redis.zadd(f"{self._db.keys.prefix}{which}", {member: until}, xx=True)
 
     async def settled(self, which: Literal["closing", "strays"], member: str) -> bool:
         """It is repaired, and need not be handed out again. True for the one of several callers who said so first."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from shared.jobs.archive import ArchiveState
 from shared.jobs.callback import CallbackState
 from shared.jobs.event import JobError, Progress, Result
 from shared.jobs.request import JobRequest
@@ -61,6 +62,7 @@ class Job:
     result: Result | None = None
     error: JobError | None = None
     callback: CallbackState | None = None
+    archive: ArchiveState | None = None
     #: How the run became the job's when not by the answer to its submit: `found` by a search, or `hinted`.
     adopted: str = ""
     #: How long after the run's end we knew of it, as far as that can be told.
@@ -112,6 +114,7 @@ class Job:
             result=Result.model_validate_json(fields["result"]) if fields.get("result") else None,
             error=JobError.model_validate_json(fields["error"]) if fields.get("error") else None,
             callback=CallbackState.from_hash(fields),
+            archive=ArchiveState.from_hash(fields),
             adopted=fields.get("adopted", ""),
             noticed_after_ms=stamp("noticed_after_ms"),
             traceparent=fields.get("traceparent", ""),
@@ -135,6 +138,7 @@ class Job:
             "result": json.loads(self.result.model_dump_json()) if self.result else None,
             "error": self.error.model_dump() if self.error else None,
             "callback": self.callback.snapshot() if self.callback else None,
+            "archive": self.archive.snapshot() if self.archive else None,
         }
 
     @property

@@ -6,7 +6,7 @@ Read `shared/lua/create.lua` and `shared/lua/transition.lua` beside it.
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pydantic import BaseModel
@@ -15,6 +15,7 @@ from shared.database import Database
 from shared.errors import JobNotFound, TooManyJobs
 from shared.identifiers import new_job_id
 from shared.jobs.by import By
+from shared.jobs.errand import Errand, ErrandKind, Outcome
 from shared.jobs.event import ErrorCode, EventType, JobError, Progress, Result, Timing
 from shared.jobs.record import FOLLOWED_FIELDS, Followed, Job
 from shared.jobs.request import JobRequest
@@ -75,32 +76,14 @@ class Moved:
         return self.reply == "moved"
 
 
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """A callback to deliver. Times are milliseconds on Redis's clock."""
-
-    job_id: str
-    url: str
-    secret: str = field(repr=False)
-    #: The final event, byte for byte as on the stream.
-    body: str
-    #: The final event's number.
-    seq: int
-    #: 1 for the first.
-    attempt: int
-    #: When the first attempt was begun.
-    since: int
-    now: int
-    #: Of the job's trace; empty when nobody began one.
-    traceparent: str = ""
-
-
 class JobStore:
     """Create, read and move jobs. Every write is one script and one round trip."""
 
-    def __init__(self, database: Database, *, keep_seconds: int = 24 * 3600) -> None:
+    def __init__(self, database: Database, *, keep_seconds: int = 24 * 3600, archives: bool = False) -> None:
+        """`archives`: what jobs made that succeed is to be copied (decision 13)."""
         self._db = database
         self._keep_ms = keep_seconds * 1000
+        self._archives = archives
 
     async def create(
         self,
@@ -228,6 +211,8 @@ class JobStore:
         texts |= {name: part.model_dump_json() for name, part in parts.items() if part is not None}
         if eta_seconds is not None:
             texts["eta_seconds"] = str(eta_seconds)
+        if self._archives and result is not None and result.outputs:
+            texts["archive_state"] = "pending"
         delay_ms = self._keep_ms if to in FINAL else round(first_look_seconds * 1000)
         word, detail, *measured = await self._db.run(
             "transition",
@@ -278,30 +263,26 @@ class JobStore:
             return "cancelled"  # it went back to its lane between the two
         return word if word in ("final", "missing") else "requested"
 
-    async def begin_callback(self, job_id: str) -> Errand | None:
-        """Count one more attempt to deliver a final job's callback, and answer what to send; None when it is decided."""
-        reply = await self._db.run("begin_callback", job_id)
+    async def begin_errand(self, job_id: str, kind: ErrandKind) -> Errand | None:
+        """Count one more attempt at what is left to do for a final job; None when it is decided."""
+        reply = await self._db.run("begin_errand", job_id, kind)
         if reply[0] != "begun":
             return None
-        url, secret, body, seq, attempt, since, now, traceparent = reply[1:]
-        return Errand(job_id, url, secret, body, int(seq), int(attempt), int(since), int(now), traceparent)
+        attempt, since, now, seq, traceparent, *callback = reply[1:]
+        return Errand(job_id, int(attempt), int(since), int(now), int(seq), traceparent, *callback)
 
-    async def settle_callback(
-        self,
-        job_id: str,
-        outcome: Literal["delivered", "failed", "again"],
-        *,
-        status: int | None = None,
-        error: str = "",
-        again_seconds: float = 0.0,
-    ) -> bool:
-        """Note what became of an attempt: the callback is decided, or due again. False when it was decided already.
+    async def settle_errand(
+        self, job_id: str, kind: ErrandKind, outcome: Outcome, fields: dict[str, str], *, again_seconds: float = 0.0
+    ) -> Literal["noted", "decided", "gone"]:
+        """Note what became of an attempt: it is decided, or due again. `fields` are merged into the record.
 
-        A decided callback's secret is forgotten, and the job's record kept for `keep_seconds` from now.
+        Answers `decided` when it was before, `gone` when there is no such job (any more): then nothing changes. With the
+        last decision a callback's secret is forgotten, and the job's record kept for `keep_seconds` from now.
         """
         delay_ms = round(again_seconds * 1000) if outcome == "again" else self._keep_ms
-        word = await self._db.run("settle_callback", job_id, outcome, delay_ms, "" if status is None else status, error)
-        return bool(word == "noted")
+        reply: Literal["noted", "decided", "gone"]
+        reply = await self._db.run("settle_errand", job_id, kind, outcome, delay_ms, json.dumps(fields))
+        return reply
 
     async def stamp(self, job_id: str, **fields: str) -> None:
         """Note facts in the record that no event tells of, such as a newly learned workflow id."""

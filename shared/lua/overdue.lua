@@ -2,7 +2,8 @@
 --
 -- ARGV[1]  prefix
 -- ARGV[2]  set                `starting` (to rescue), `expiring` (to expire), `closing` (to close the Celery row),
---                             `strays` (to check runs that are not their job's own) or `callbacks` (to deliver)
+--                             `strays` (to check runs that are not their job's own), `callbacks` (to deliver)
+--                             or `archives` (to copy)
 -- ARGV[3]  most               jobs to take at the most
 -- ARGV[4]  again              ms until a job that is still in the set is taken again
 --

@@ -40,6 +40,15 @@ end
 
 local FINAL = {succeeded = true, failed = true, cancelled = true, timed_out = true, expired = true}
 
+-- Have a final job's record end after so long, unless something is left to do for it (settle_errand.lua): then that does.
+local function forget_in(id, ms)
+  local job = key('job', id)
+  for _, state in ipairs(redis.call('HMGET', job, 'callback_state', 'archive_state')) do
+    if state == 'pending' then return end
+  end
+  redis.call('PEXPIRE', job, ms)
+end
+
 -- Append the next event of a job to its frontend's stream; the only place that raises `seq`.
 -- parts: JSON texts by name (eta_seconds, progress, queue, result, error, timing); missing ones become null.
 local function announce(id, event_type, at, parts)

@@ -9,9 +9,10 @@
 -- ARGV[4]  to                 the new state
 -- ARGV[5]  event type         "" for a move nobody needs to hear of
 -- ARGV[6]  fields             JSON object of texts merged into the job; progress, result, error and timing also go
---                             into the event, as does eta_seconds; that of `submitted` is kept as `promised_at`
+--                             into the event, as does eta_seconds; that of `submitted` is kept as `promised_at`;
+--                             `archive_state` = `pending` has the outputs of a job that ends archived
 -- ARGV[7]  delay              ms: `submitted` -> the first look comes after this long; a final state -> the record is
---                             kept this long, unless it has a callback; otherwise not read
+--                             kept this long, or from when nothing is left to do for it; otherwise not read
 -- ARGV[8]  attempt            the attempt the caller speaks of, "" for any: a move that is repeated after its answer was
 --                             lost must not take back the next attempt
 -- ARGV[9]  unless paused      "1": a job that an operator has paused goes back to its lane instead of to `submitting`
@@ -123,8 +124,11 @@ elseif FINAL[to] then
     reschedule(workflow)
   end
   redis.call('ZADD', key('closing'), int(now), id)
-  -- One with a callback is kept until that is decided (settle_callback.lua).
-  if not callback then redis.call('PEXPIRE', job, delay) end
+  forget_in(id, delay)
+  if fields.archive_state then
+    redis.call('HSET', job, 'archive_next_at', int(now))
+    redis.call('ZADD', key('archives'), int(now), id)
+  end
 end
 
 -- A hint named a run, and it did not become the job's: it may carry the job's id and be paid for.

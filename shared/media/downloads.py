@@ -9,17 +9,21 @@ network. Addresses of users go through `sources.py`.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import IO
 
-from shared.errors import FileUnusable, Unavailable
+from shared.errors import ConveyorError, FileUnusable, Unavailable
 from shared.jobs.event import Output
-from shared.media.addresses import bare, expires_at, last_part
+from shared.media.addresses import bare, expires_at
 from shared.media.cache import DiskCache, Kept
 from shared.media.kinds import FileKind, is_page, kind_of_ending
-from shared.media.names import split, type_of_name
+from shared.media.names import name_of, split, type_of_name
 from shared.media.reading import Progress, Reader, Received
+
+log = logging.getLogger(__name__)
 
 #: Models and long films. More than this is no output but a mistake.
 MOST_BYTES = 10_000_000_000
@@ -38,11 +42,8 @@ _MEDIA = ("image/", "video/", "audio/")
 
 #: Gives a fresh address for an old one; None when the run has no such output (any more).
 Renew = Callable[[str], Awaitable[str | None]]
-
-
-def name_of(output: Output) -> str:
-    """What the API calls the file; empty when it does not."""
-    return output.filename or last_part(output.url or "")
+#: Writes a copy from elsewhere into an empty file, and answers its SHA-256.
+Spare = Callable[[IO[bytes]], Awaitable[str]]
 
 
 class Downloads:
@@ -53,43 +54,90 @@ class Downloads:
         self._most_bytes = most_bytes
         self._reader = Reader(allow_private=True)
 
-    async def get(self, output: Output, renew: Renew, tell: Progress | None = None) -> Kept:
+    async def get(
+        self, output: Output, renew: Renew, tell: Progress | None = None, *, spare: Spare | None = None
+    ) -> Kept:
         """The file of an output, open; the caller closes it. A repeat finds it in the cache, for as long as that keeps it.
+
+        With a `spare` that is taken before the API is asked for a fresh address.
 
         Raises `FileUnusable` (gone, not what it claims, too large), `Unavailable` (does not come now), `MissingSetting`
         (the cache cannot be written), and what `renew` raises.
         """
-        url = output.url or ""
-        kept = await asyncio.to_thread(self._cache.find, bare(url))
+        address = bare(output.url or output.key)
+        kept = await asyncio.to_thread(self._cache.find, address)
         if kept is not None:
             return kept
-        renewed = False
-        if _is_over(output):
-            url, renewed = await _renewed(renew, url), True
-        wait, tries = FIRST_WAIT_SECONDS, 0
-        while True:
-            try:
-                return await self._download(url, output, tell)
-            except FileUnusable as error:
-                if error.upstream_status not in _EXPIRED or renewed:
-                    raise
-                url, renewed = await _renewed(renew, url), True
-            except Unavailable:
-                tries += 1
-                if tries == TRIES:
-                    raise
-                await asyncio.sleep(wait * random.uniform(0.5, 1.5))
-                wait *= 2
-
-    async def _download(self, url: str, output: Output, tell: Progress | None) -> Kept:
         with self._cache.partial() as file:
-            got = await self._reader.read(url, file, most_bytes=self._most_bytes, seconds=WHOLE_SECONDS, tell=tell)
-            check(name_of(output), got)
-            return await asyncio.to_thread(self._cache.keep, file, bare(url), got.digest)
+            digest = await self._got(output, renew, file, tell, spare)
+            return await asyncio.to_thread(self._cache.keep, file, address, digest)
+
+    async def _got(
+        self, output: Output, renew: Renew, file: IO[bytes], tell: Progress | None, spare: Spare | None
+    ) -> str:
+        """Fill an empty file, and answer its digest: from the address, the spare, or a fresh address."""
+
+        async def fetched(renew: Renew | None) -> str:
+            got = await fetch(self._reader, output, renew, file, most_bytes=self._most_bytes, tell=tell)
+            return got.digest
+
+        if spare is None:
+            return await fetched(renew)
+        try:
+            return await fetched(None)
+        except (FileUnusable, Unavailable) as error:
+            log.info("not at its address", extra={"output": output.key, "error": str(error)})
+        file.seek(0)
+        file.truncate()
+        try:
+            return await spare(file)
+        except ConveyorError as error:
+            if output.url is None:
+                raise
+            log.warning("not in the archive", extra={"output": output.key, "error": str(error)})
+        return await fetched(renew)
 
     async def aclose(self) -> None:
         """Close the connections. Closing twice is fine."""
         await self._reader.aclose()
+
+
+async def fetch(
+    reader: Reader,
+    output: Output,
+    renew: Renew | None,
+    into: IO[bytes],
+    *,
+    most_bytes: int = MOST_BYTES,
+    tell: Progress | None = None,
+) -> Received:
+    """Write the file of an output into an empty file: from its address, or from a fresh one when that has expired.
+
+    Without `renew` an address that has expired is the end. Raises what `Downloads.get` raises; then `into` holds rubbish.
+    """
+    url, renewed = output.url or "", renew is None
+    wait, tries = FIRST_WAIT_SECONDS, 0
+    if not url:
+        raise FileUnusable("it has no address")
+    if _is_over(output):
+        url, renewed = await _renewed(renew, url), True
+    while True:
+        try:
+            into.seek(0)
+            into.truncate()
+            got = await reader.read(url, into, most_bytes=most_bytes, seconds=WHOLE_SECONDS, tell=tell)
+            check(name_of(output), got)
+            return got
+        except FileUnusable as error:
+            if error.upstream_status not in _EXPIRED or renewed:
+                raise
+            url, renewed = await _renewed(renew, url), True
+        except Unavailable:
+            tries += 1
+            if tries == TRIES:
+                raise
+            await asyncio.sleep(wait * random.uniform(0.5, 1.5))
+            wait *= 2
 
 
 def check(name: str, got: Received) -> None:
@@ -112,11 +160,14 @@ def _is_medium(kind: FileKind) -> bool:
 
 
 def _is_over(output: Output) -> bool:
+    """Whether its address is known to have expired."""
     end = expires_at(output.url or "") or output.url_expires_at
     return end is not None and end <= datetime.now(UTC)
 
 
-async def _renewed(renew: Renew, url: str) -> str:
+async def _renewed(renew: Renew | None, url: str) -> str:
+    if renew is None:
+        raise FileUnusable("its address has expired")
     fresh = await renew(url)
     if fresh is None:
         raise FileUnusable("the run does not have it any more")

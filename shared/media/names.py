@@ -2,9 +2,12 @@
 
 import mimetypes
 import unicodedata
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from shared.errors import InvalidInput, Problem
+from shared.jobs.event import Output
+from shared.media.addresses import last_part
 from shared.media.kinds import FileKind, kind_of_ending
 
 #: In UTF-8. Disks take 255; the rest is for what is put before or behind a name.
@@ -35,6 +38,28 @@ def safe_name(given: str, fallback: str = "file") -> str:
     room = LONGEST_NAME_BYTES - len(ending.encode())
     stem = stem.encode()[:room].decode(errors="ignore").rstrip(" .")
     return f"{stem}{ending}" if stem else fallback
+
+
+def name_of(output: Output) -> str:
+    """What the API calls the file; empty when it does not."""
+    return output.filename or last_part(output.url or "")
+
+
+def names_for(outputs: Iterable[Output]) -> list[str]:
+    """A safe name for each output, in order; no two are the same on any disk, and a repeat gives the same."""
+    taken: set[str] = set()
+    names = []
+    for output in outputs:
+        is_text = output.url is None and output.text is not None
+        wanted = f"{output.key}.txt" if is_text else name_of(output)
+        stem, ending = split(safe_name(wanted, safe_name(output.key)))
+        name, number = f"{stem}{ending}", 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}{ending}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
 
 
 def split(name: str) -> tuple[str, str]:

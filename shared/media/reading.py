@@ -52,6 +52,10 @@ class Received:
         return sniff(self.head)
 
 
+class CannotWrite(FileUnusable):
+    """It came, and could not be written here."""
+
+
 class Reader:
     """Reads addresses. Belongs to one event loop; close it with `aclose`."""
 
@@ -144,7 +148,7 @@ async def _take(answer: httpx.Response, into: IO[bytes], most_bytes: int, tell: 
         try:
             into.write(piece)
         except OSError as error:  # said here, or it would be taken for the network's
-            raise FileUnusable(f"it cannot be written: {error.strerror}") from None
+            raise CannotWrite(f"it cannot be written: {error.strerror}") from None
 
     async for part in answer.aiter_bytes():
         size += len(part)

@@ -612,54 +612,88 @@ async def called(db: Database) -> str:
     return job_id
 
 
-@reply("begin_callback", "begun")
+async def made(db: Database, **parts: Any) -> str:
+    """A job that has succeeded and whose outputs are to be archived."""
+    job_id = await put(db, **parts)
+    await take(db)
+    await submit(db, job_id, "run-1")
+    await move(db, job_id, "submitted", "succeeded", archive_state="pending")
+    return job_id
+
+
+@reply("begin_errand", "begun")
 async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
     job_id, since = await called(db), clock.now_ms
     await db.redis.hset(db.keys.job(job_id), "traceparent", TRACEPARENT)
     body = (await db.redis.xrange(db.keys.results("web")))[-1][1]["data"]
-    told = ["begun", "https://receiver.test/", SECRET, body, "2"]
-    first = await db.run("begin_callback", job_id)
+    told = ["2", TRACEPARENT, "https://receiver.test/", SECRET, body]
+    first = await db.run("begin_errand", job_id, "callback")
     await clock.advance(7)
-    again = await db.run("begin_callback", job_id)
+    again = await db.run("begin_errand", job_id, "callback")
     return (first, again), (
-        [*told, 1, str(since), str(since), TRACEPARENT],
-        [*told, 2, str(since), str(since + 7000), TRACEPARENT],
+        ["begun", 1, str(since), str(since), *told],
+        ["begun", 2, str(since), str(since + 7000), *told],
     )
 
 
-@reply("begin_callback", "decided")
+@reply("begin_errand", "begun: an archive has no url, secret and body")
+async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
+    job_id, since = await made(db), clock.now_ms
+    return await db.run("begin_errand", job_id, "archive"), ["begun", 1, str(since), str(since), "3", ""]
+
+
+@reply("begin_errand", "decided")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     job_id = await called(db)
-    await db.run("settle_callback", job_id, "failed", 1000, 410, "gone")
-    return await db.run("begin_callback", job_id), ["decided"]
+    await db.run("settle_errand", job_id, "callback", "failed", 1000, "{}")
+    return await db.run("begin_errand", job_id, "callback"), ["decided"]
 
 
-@reply("begin_callback", "decided: the job is gone, and so is what was kept beside it")
+@reply("begin_errand", "decided: the job is gone, and so is what was kept beside it")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     job_id = await called(db)
     await db.redis.delete(db.keys.job(job_id))
-    reply = await db.run("begin_callback", job_id)
+    reply = await db.run("begin_errand", job_id, "callback")
     left = [await db.redis.exists(db.keys.callback(job_id)), await db.redis.zcard(db.keys.callbacks)]
     return (reply, left), (["decided"], [0, 0])
 
 
-@reply("settle_callback", "noted")
+@reply("settle_errand", "noted")
 async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
     job_id = await called(db)
-    replies = [await db.run("settle_callback", job_id, "again", 5000, 500, "HTTP 500")]
+    replies = [await db.run("settle_errand", job_id, "callback", "again", 5000, '{"callback_error":"HTTP 500"}')]
     due = await db.redis.zscore(db.keys.callbacks, job_id)
-    replies.append(await db.run("settle_callback", job_id, "delivered", 60_000, 200, ""))
+    replies.append(await db.run("settle_errand", job_id, "callback", "delivered", 60_000, "{}"))
     left = await db.redis.zcard(db.keys.callbacks), await db.redis.exists(db.keys.callback(job_id))
     return (replies, due, left), (["noted", "noted"], clock.now_ms + 5000, (0, 0))
 
 
-@reply("settle_callback", "decided")
+@reply("settle_errand", "noted: the record ends when nothing else is left to do for it")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await made(db, callback={"url": "https://receiver.test/", "secret": SECRET})
+    kept = [await db.redis.pttl(db.keys.job(job_id))]
+    await db.run("settle_errand", job_id, "archive", "kept", 60_000, "{}")
+    kept.append(await db.redis.pttl(db.keys.job(job_id)))
+    await db.run("settle_errand", job_id, "callback", "delivered", 60_000, "{}")
+    kept.append(await db.redis.pttl(db.keys.job(job_id)) > 50_000)
+    return kept, [-1, -1, True]
+
+
+@reply("settle_errand", "decided")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     job_id = await called(db)
-    await db.run("settle_callback", job_id, "delivered", 60_000, 200, "")
-    late = await db.run("settle_callback", job_id, "failed", 60_000, "", "no connection")
+    await db.run("settle_errand", job_id, "callback", "delivered", 60_000, '{"callback_error":""}')
+    late = await db.run("settle_errand", job_id, "callback", "failed", 60_000, '{"callback_error":"no connection"}')
     state = await db.redis.hmget(db.keys.job(job_id), "callback_state", "callback_error")
     return (late, state), ("decided", ["delivered", ""])
+
+
+@reply("settle_errand", "gone")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await called(db)
+    await db.redis.delete(db.keys.job(job_id))
+    late = await db.run("settle_errand", job_id, "callback", "again", 60_000, '{"callback_error":"x"}')
+    return (late, await db.redis.exists(db.keys.job(job_id))), ("gone", 0)
 
 
 FILE = ("acc", "digest")

@@ -23,8 +23,9 @@ from shared.jobs.store import JobStore
 from shared.outside import open_client
 from shared.settings import Settings
 from tasks import callback
-from tasks.callback import KEEP_TRYING_SECONDS, LEASE_SECONDS, deliver
+from tasks.callback import LEASE_SECONDS, deliver
 from tasks.fault_points import arm
+from tasks.patience import KEEP_TRYING_SECONDS
 from tests.redis.stage import Clock, put
 from tests.service.cli_stage import Stage, conveyor
 from tests.service.gateway_fixtures import Gateway
@@ -480,8 +481,9 @@ def test_the_command_line_shows_the_callback_and_not_its_secret(stage: Stage, mo
         store = JobStore(database)
         job_id = await put(database, callback={"url": "http://127.0.0.1:9/hook", "secret": SECRET})
         await store.cancel(job_id)
-        await store.begin_callback(job_id)
-        await store.settle_callback(job_id, "again", status=500, error="HTTP 500", again_seconds=60)
+        await store.begin_errand(job_id, "callback")
+        found = {"callback_status": "500", "callback_error": "HTTP 500"}
+        await store.settle_errand(job_id, "callback", "again", found, again_seconds=60)
         return job_id
 
     job_id = stage.with_database(ended)

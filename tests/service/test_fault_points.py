@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import httpx
@@ -17,6 +18,7 @@ import pytest
 from producers.local.redis_server import RedisServer
 from shared.database import Database
 from shared.jobs.states import JobState
+from tasks.archiving import Archivist
 from tasks.callback import deliver
 from tasks.fault_points import FaultPoint, arm, arm_from, reach
 from tasks.submit import submit_job
@@ -68,14 +70,20 @@ def _disarmed() -> Iterator[None]:
 
 
 @pytest.fixture
-async def victims(bench: Bench, api: Api, redis_server: RedisServer) -> AsyncIterator[list[Bench]]:
+async def heir(bench: Bench, tmp_path: Path) -> Bench:
+    """The worker that lives on. Outputs are archived."""
+    return bench.another(CONVEYOR_ARCHIVE=str(tmp_path))
+
+
+@pytest.fixture
+async def victims(bench: Bench, api: Api, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[list[Bench]]:
     """Two workers with connections of their own, to lose them alone."""
     async with AsyncExitStack() as exits:
         victims = []
         for _ in range(2):
             own = Database.open(redis_server.url, prefix=bench.database.keys.prefix)
             exits.push_async_callback(own.redis.aclose)
-            victims.append(Bench(api, own, redis_server.url, CONVEYOR_USER_WINDOW="1"))
+            victims.append(Bench(api, own, redis_server.url, CONVEYOR_USER_WINDOW="1", CONVEYOR_ARCHIVE=str(tmp_path)))
             exits.push_async_callback(victims[-1].aclose)
         yield victims
 
@@ -90,6 +98,9 @@ async def live(worker: Bench, api: Api) -> None:
     await worker.look()
     for job_id in await worker.engine.lanes.overdue("callbacks"):
         await deliver(worker.engine.store, RECEIVER, job_id)
+    if worker.engine.archive:
+        for job_id in await worker.engine.lanes.overdue("archives"):
+            await Archivist(worker.engine, worker.engine.archive).attempt(job_id)
     await Upkeep(worker.engine).close_rows()
 
 
@@ -99,7 +110,7 @@ async def carry_on(heir: Bench, api: Api) -> None:
     for job_id in await redis.zrange(keys.starting, 0, -1):
         await heir.end_hold(job_id)
     await redis.delete(keys.looking)
-    for name in (keys.closing, keys.strays, keys.callbacks):
+    for name in (keys.closing, keys.strays, keys.callbacks, keys.archives):
         for member in await redis.zrange(name, 0, -1):
             await redis.zadd(name, {member: 0})
     upkeep = Upkeep(heir.engine)
@@ -123,7 +134,7 @@ async def nothing_left(bench: Bench) -> bool:
 @pytest.mark.parametrize("how", ["killed", "cancelled"])
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_worker_that_ends_anywhere_loses_and_doubles_nothing(
-    bench: Bench, victims: list[Bench], api: Api, point: FaultPoint, how: Literal["killed", "cancelled"]
+    heir: Bench, victims: list[Bench], api: Api, point: FaultPoint, how: Literal["killed", "cancelled"]
 ) -> None:
     """At every point: one final event, one run, the row closed, nothing left behind, and the user's next job goes."""
     victim = victims[0]
@@ -144,25 +155,26 @@ async def test_a_worker_that_ends_anywhere_loses_and_doubles_nothing(
     assert reached == [first], "a point that no job's life reaches has no test"
     if point in INTENT_ALONE:
         # The request may be under way: within the grace it is only looked for.
-        await carry_on(bench, api)
-        assert (await bench.job(first)).state is JobState.SUBMITTING
-        await bench.past(first, 3600, "submitting_at")
+        await carry_on(heir, api)
+        assert (await heir.job(first)).state is JobState.SUBMITTING
+        await heir.past(first, 3600, "submitting_at")
 
     for _ in range(4):
-        await carry_on(bench, api)
+        await carry_on(heir, api)
 
     for job_id in (first, second):
-        assert (await bench.told(job_id)) == ["queued", "submitted", "succeeded"]
+        assert (await heir.told(job_id)) == ["queued", "submitted", "succeeded"]
         runs = await api.runs(job_id)
         assert [run["status"] for run in runs] == ["success"]
-        assert (await bench.job(job_id)).run_id == runs[0]["id"]
-    assert {*victim.rows.closed, *bench.rows.closed} == {first, second}
-    assert await nothing_left(bench)
+        assert (await heir.job(job_id)).run_id == runs[0]["id"]
+        assert (await heir.kept(job_id)) == ["text"]
+    assert {*victim.rows.closed, *heir.rows.closed} == {first, second}
+    assert await nothing_left(heir)
 
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_the_next_worker_may_end_there_too(
-    bench: Bench, victims: list[Bench], api: Api, point: FaultPoint
+    heir: Bench, victims: list[Bench], api: Api, point: FaultPoint
 ) -> None:
     """Two workers in a row are killed at the same point of the same job: the third still pays for one run."""
     job_id = await victims[0].enqueue(callback=CALLBACK)
@@ -176,16 +188,16 @@ async def test_the_next_worker_may_end_there_too(
         # The second finds the grace of the first over; at some points there is nothing left for it to end in.
         with contextlib.suppress(Killed):
             for _ in range(4):
-                await bench.past(job_id, 3600, "submitting_at")
+                await heir.past(job_id, 3600, "submitting_at")
                 await carry_on(victim, api)
         arm(point, None)
-    await bench.past(job_id, 3600, "submitting_at")
+    await heir.past(job_id, 3600, "submitting_at")
     for _ in range(4):
-        await carry_on(bench, api)
-    assert await bench.told(job_id) == ["queued", "submitted", "succeeded"]
+        await carry_on(heir, api)
+    assert await heir.told(job_id) == ["queued", "submitted", "succeeded"]
     assert [run["status"] for run in await api.runs(job_id)] == ["success"]
-    assert {job for worker in (*victims, bench) for job in worker.rows.closed} == {job_id}
-    assert await nothing_left(bench)
+    assert {job for worker in (*victims, heir) for job in worker.rows.closed} == {job_id}
+    assert await nothing_left(heir)
 
 
 # --------------------------------------------------------------------------- the points themselves

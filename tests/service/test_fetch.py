@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from producers.producer import Producer
-from producers.saving import names_for
 from shared.database import Database
 from shared.errors import FileUnusable, JobFailed, MissingSetting, Unavailable
 from shared.jobs.event import JobError, Output, Result
 from shared.jobs.record import Job
 from shared.jobs.states import JobState
 from shared.media import downloads
+from shared.media.names import names_for
 from shared.settings import Settings
 from tests.service.cli_stage import Stage, conveyor
 from tests.service.media_site import PNG, Site, site_open

@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from producers.local.redis_server import RedisServer
+from shared.archive.archive import Archive
 from shared.catalog import Catalog
 from shared.comfydeploy import ComfyDeploy, Timeouts
 from shared.comfydeploy.transport import Transport
@@ -234,10 +235,11 @@ class Bench:
             client=client,
             bucket=bucket,
             catalog=Catalog(database, settings, bucket, client),
-            store=JobStore(database, keep_seconds=settings.job_keep_seconds),
+            store=JobStore(database, keep_seconds=settings.job_keep_seconds, archives=bool(settings.archive)),
             lanes=Lanes(database, settings),
             due=DueSet(database, owner=name),
             history=History(database),
+            archive=Archive.open(settings.archive) if settings.archive else None,
             publisher=self.published,  # type: ignore[arg-type]
             rows=self.rows,  # type: ignore[arg-type]
             schedule=AtOnce(),
@@ -319,6 +321,12 @@ class Bench:
 
     async def job(self, job_id: str) -> Job:
         return await self.engine.store.get(job_id)
+
+    async def kept(self, job_id: str) -> list[str]:
+        """The kinds of what the archive has of a job."""
+        assert self.engine.archive
+        found = await self.engine.archive.find(job_id)
+        return [str(one.output.kind) for one in found.outputs] if found else []
 
     async def past(self, job_id: str, seconds: float, *names: str) -> None:
         """Move times of a job into the past."""
