@@ -34,7 +34,7 @@ RENEW_SECONDS = 3.0
 #: All calls of one reading together, their tokens included; a fallback may need one call a workflow.
 READ_SECONDS = 120.0
 #: How long a request waits when there is no copy at all, and when there is one that is known to be outdated.
-FIRST_WAIT_SECONDS = 10.0
+FIRST_WAIT_SECONDS = 5.0
 FORGOTTEN_WAIT_SECONDS = 3.0
 #: After a wait in vain nobody in this process waits again for so long.
 IMPATIENT_SECONDS = 10.0
@@ -86,7 +86,7 @@ class Part(Generic[T]):
 
     async def newer(self, seen: Seen[T], *, wait_seconds: float) -> Seen[T]:
         """What there is after a renewal that others may share, or after the wait. Never raises for trouble upstream."""
-        wanted, found = max(seen.held.read_at if seen.held else 0.0, seen.forgotten_at), seen
+        wanted, found = max(seen.read_at, seen.forgotten_at), seen
         end = time.monotonic() + wait_seconds
         while found.held is None or found.held.read_at <= wanted:
             left = end - time.monotonic()
@@ -101,6 +101,8 @@ class Part(Generic[T]):
             await asyncio.wait({flight}, timeout=left)
             if not flight.done() or self._error is not None:
                 self._impatient_until = time.monotonic() + IMPATIENT_SECONDS
+            else:
+                await asyncio.sleep(random.uniform(0.0, SHORTEST_POLL_SECONDS))
             found = await self._shelf.look()
         return found
 
@@ -112,13 +114,17 @@ class Part(Generic[T]):
         if self._read is None:
             raise Unavailable("The catalog cannot be renewed from here: COMFY_DEPLOY_API_KEY is not set.")
         asked, wanted = time.monotonic(), await self._db.now_ms()
-        while self._flight is not None and self._flight_began < asked:
-            await asyncio.wait({self._flight})
-        await asyncio.wait({self._flight or self._launch(wanted - 1, insist=True)})
-        found = await self._shelf.look(at_once=True)
-        if found.held is None or found.held.read_at * 1000 < wanted:
-            raise self._error or Unavailable(found.trouble or "The catalog could not be renewed in time.")
-        return found
+        while time.monotonic() < asked + READ_SECONDS:
+            if self._flight is not None and self._flight_began < asked:
+                await asyncio.wait({self._flight})
+                continue
+            await asyncio.wait({self._flight or self._launch(wanted - 1, insist=True)})
+            found = await self._shelf.look()
+            if found.held is not None and found.held.read_at * 1000 >= wanted:
+                return found
+            if self._error is not None:
+                raise self._error
+        raise Unavailable("The catalog could not be renewed in time.")
 
     async def warm(self) -> None:
         """Renew it before anybody meets a stale copy."""
@@ -144,9 +150,8 @@ class Part(Generic[T]):
         """Renew what was seen, unless somebody has done so since."""
         if self._flight is not None:
             return self._flight
-        read_at = seen.held.read_at if seen.held else 0.0
         # Who has nothing tries also when others have just failed: it may reach the API, or have waited long enough.
-        return self._launch(round(max(read_at, seen.forgotten_at) * 1000), insist=seen.held is None)
+        return self._launch(round(max(seen.read_at, seen.forgotten_at) * 1000), insist=seen.held is None)
 
     def _launch(self, known_ms: int, *, insist: bool) -> asyncio.Task[None]:
         self._flight_began = time.monotonic()

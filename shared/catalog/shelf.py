@@ -10,6 +10,7 @@ Ages are by Redis's clock: hosts' clocks differ.
 import asyncio
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -26,8 +27,9 @@ T = TypeVar("T")
 
 #: A process believes its memory for so long before it glances at Redis.
 MEMORY_SECONDS = 1.0
-#: Of the stored text; holds the stamp, which no two copies share.
-_HEAD_CHARACTERS = 48
+#: Of the stored text; holds the stamp, which no two copies share, and when the copy was begun, as the scripts read it.
+_HEAD_CHARACTERS = 80
+_BEGUN = re.compile(r'"read_at": ([\d.]+)')
 _FIELDS = ("forgotten", "held_until", "not_before", "failures", "trouble")
 
 
@@ -50,6 +52,8 @@ class Seen(Generic[T]):
     age_seconds: float
     #: Redis's clock.
     now: float
+    #: When the copy was begun, also one that is too old or cannot be read; 0 when there is none.
+    read_at: float
     #: When what it is a copy of was changed, as far as we were told; 0 for never.
     forgotten_at: float
     #: Somebody reads it anew at this moment.
@@ -123,6 +127,7 @@ class Shelf(Generic[T]):
 
     def _seen(self, *, from_memory: bool) -> Seen[T]:
         held, now = self._held, time.monotonic() + self._ahead
+        begun = _BEGUN.search(self._head)
         forgotten_at = float(self._notes.get("forgotten", 0)) / 1000
         freshness, age = Freshness.GONE, 0.0
         if held is not None:
@@ -133,6 +138,7 @@ class Shelf(Generic[T]):
             freshness=freshness,
             age_seconds=age,
             now=now,
+            read_at=float(begun[1]) if begun else 0.0,
             forgotten_at=forgotten_at,
             is_read=float(self._notes.get("held_until", 0)) / 1000 > now,
             is_resting=float(self._notes.get("not_before", 0)) / 1000 > now,

@@ -109,7 +109,13 @@ class Upstream:
         deployments: list[Deployment] = []
         broken: list[Workflow] = []
         for one in workflows:
-            found = await self._of_workflow(one)
+            try:
+                found = await self._of_workflow(one)
+            except Unavailable as error:
+                if error.upstream_status is not None:
+                    raise
+                # After a crash the API closes the connection, and a call that was sent into it is lost.
+                found = await self._of_workflow(one)
             if found is None:
                 broken.append(one)
                 if len(broken) >= TROUBLE and not deployments:
