@@ -16,9 +16,10 @@ import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from producers.admission import Resolves, admitted
+from producers.equipment import Equipment, Publishes
 from producers.follow import Follower
 from producers.handle import Cancelled, JobHandle, Status
 from shared import tracing
@@ -36,10 +37,9 @@ from shared.jobs.tiers import tier_name
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from producers.files import Files, Tell
+    from producers.files import Tell
     from producers.saving import Saved
-    from shared.catalog import Catalog, Copy
-    from shared.comfydeploy import ComfyDeploy
+    from shared.catalog import Copy
     from shared.media.sources import Source
     from shared.media.uploads import Upload
 
@@ -47,13 +47,6 @@ log = logging.getLogger(__name__)
 
 #: What may be given as a request: the model, its fields, or its JSON.
 Request = JobRequest | dict[str, Any] | str | bytes
-
-
-class Publishes(Protocol):
-    """What sends the submit tasks of dispatched jobs: `shared.broker.Publisher`, or a test's stand-in."""
-
-    async def publish(self, job_ids: list[str]) -> None: ...
-    def close(self) -> None: ...
 
 
 class Producer:
@@ -78,14 +71,9 @@ class Producer:
         self._store = JobStore(self._db, keep_seconds=settings.job_keep_seconds)
         self._lanes = Lanes(self._db, settings)
         self._history = History(self._db)
-        self._publisher = publisher
-        self._own_publisher: Publishes | None = None
-        self._catalog = catalog
+        self._equipment = Equipment(settings, self._db, publisher, catalog)
         #: Jobs of one user that have not ended, at once; 0 is no limit.
         self._most_open = most_open
-        self._api: ComfyDeploy | None = None
-        self._own_catalog: Catalog | None = None
-        self._files: Files | None = None
 
     @classmethod
     def from_env(cls) -> Self:
@@ -126,11 +114,9 @@ class Producer:
     async def _accept(
         self, requests: list[JobRequest], *, validate: bool, many: bool = False, traceparent: str = ""
     ) -> list[JobHandle]:
-        catalog = self._catalog or self._open_catalog()
+        factor = self._settings.machine_window_factor
         with self._db.asking():
-            accepted = await admitted(
-                catalog, requests, factor=self._settings.machine_window_factor, validate=validate, many=many
-            )
+            accepted = await admitted(self._equipment.catalog, requests, factor=factor, validate=validate, many=many)
         handles = []
         for request, target in accepted:
             handles.append(await self._create(request, target, traceparent))
@@ -168,7 +154,7 @@ class Producer:
         try:
             taken = await self._lanes.dispatch()
             if taken:
-                await (self._publisher or self._open_publisher()).publish(taken)
+                await self._equipment.publisher.publish(taken)
         except Unavailable as error:
             log.warning("dispatch failed, the next tick will repeat it", extra={"error": str(error)})
 
@@ -211,7 +197,7 @@ class Producer:
         The same content is uploaded once; at most one call of the API. Raises `InvalidInput` (no file, or none the API
         takes), `MissingSetting` without an API key, `Unavailable`; see `shared/media/uploads.py`.
         """
-        return await self._open_files().upload(source, name)
+        return await self._equipment.files.upload(source, name)
 
     async def fetch(
         self, job_id: str, folder: "str | Path", *, force: bool = False, tell: "Tell | None" = None
@@ -223,7 +209,7 @@ class Producer:
         key is needed. Tries all outputs before it raises: `FileUnusable`, `Unavailable` (also: the job
         has not ended), `JobFailed`, `JobNotFound`, `MissingSetting`; what was saved stays.
         """
-        files, into = self._open_files(), Path(folder)
+        files, into = self._equipment.files, Path(folder)
         try:
             job = await self._store.get(job_id)
         except JobNotFound:
@@ -265,7 +251,7 @@ class Producer:
 
         With `refresh` it is read from the API now, and what the API raises is raised; some calls of the budget.
         """
-        catalog = self._catalog or self._open_catalog()
+        catalog = self._equipment.catalog
         if refresh:
             return await catalog.refresh()
         copy = await catalog.copy()
@@ -275,47 +261,9 @@ class Producer:
             )
         return copy
 
-    def _open_files(self) -> "Files":
-        from producers.files import Files  # noqa: PLC0415 - brings the HTTP client
-
-        if self._files is None:
-            self._files = Files(self._settings, self._db)
-        return self._files
-
-    def _open_publisher(self) -> Publishes:
-        from shared.broker import Publisher, make_app  # noqa: PLC0415 - Celery takes long to load, a status is quick
-
-        self._publisher = self._own_publisher = Publisher(make_app(self._settings), self._db)
-        return self._publisher
-
-    def _open_catalog(self) -> Resolves:
-        from shared.catalog import Catalog  # noqa: PLC0415 - brings the HTTP client, which only enqueue may need
-        from shared.comfydeploy import ComfyDeploy  # noqa: PLC0415
-        from shared.limits.bucket import TokenBucket  # noqa: PLC0415
-        from shared.metrics import observe_call  # noqa: PLC0415
-
-        if self._settings.api_key is not None:
-            self._api = ComfyDeploy(self._settings.api_url, self._settings.require_api_key(), observe=observe_call)
-        catalog = Catalog(self._db, self._settings, TokenBucket(self._db, self._settings), self._api)
-        self._catalog = self._own_catalog = catalog
-        return catalog
-
     async def aclose(self) -> None:
         """Close what this producer opened. Closing twice is fine; accepted jobs go on."""
-        publisher, self._own_publisher = self._own_publisher, None
-        api, self._api = self._api, None
-        files, self._files = self._files, None
-        catalog, self._own_catalog = self._own_catalog, None
-        if publisher is not None:
-            self._publisher = None
-            await asyncio.to_thread(publisher.close)
-        if catalog is not None:
-            self._catalog = None
-            await catalog.aclose()
-        if api is not None:
-            await api.aclose()
-        if files is not None:
-            await files.aclose()
+        await self._equipment.aclose()
         if self._own_database:
             await self._db.aclose()
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse
 
+from producers.equipment import Publishes
 from producers.gateway import problems, reference
 from producers.gateway.access import Access
 from producers.gateway.door import Door
@@ -21,7 +22,7 @@ from producers.gateway.page_files import PageFiles
 from producers.gateway.rates import Rates
 from producers.gateway.routes import events, files, health, hooks, jobs, workflows
 from producers.gateway.told import Teller
-from producers.producer import Producer, Publishes
+from producers.producer import Producer
 from shared.catalog import Catalog
 from shared.census import Census
 from shared.comfydeploy import ComfyDeploy
