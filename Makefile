@@ -60,9 +60,10 @@ fmt: .venv/.installed  ## format and fix what a machine can fix
 	ruff format .
 	ruff check --fix .
 
-schemas: .venv/.installed  ## write docs/schemas/ and docs/reference/http.md from the models
+schemas: .venv/.installed  ## write docs/schemas/, docs/reference/http.md and the dashboard from the code
 	$(BIN)/python -m shared.jobs.schemas
 	$(BIN)/python -m producers.gateway.reference
+	$(BIN)/python -m ops.dashboard
 
 clean:  ## remove .venv and everything a run wrote
 	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis
