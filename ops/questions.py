@@ -239,6 +239,14 @@ ROWS: Final[dict[str, list[Panel]]] = {
             "s",
             "From the event to its acknowledgement; from frontends that serve the metrics of their own process.",
         ),
+        Panel(
+            "What comes of archiving?",
+            [
+                ("{{outcome}}", per_minute("conveyor_archived", "outcome")),
+                ("megabytes", f"{per_minute('conveyor_archived_bytes')} / 1e6"),
+            ],
+            "cpm",
+        ),
         Panel("What became of callbacks?", [("{{outcome}}", per_minute("conveyor_callbacks", "outcome"))], "cpm"),
     ],
     "Health": [

@@ -215,6 +215,8 @@ ARCHIVED = Counter(
 )
 ARCHIVED_BYTES = Counter("conveyor_archived_bytes", "How many bytes were copied into the archive?")
 
+_from_zero(ARCHIVED, ("kept", "again", "failed"))
+
 # -- the gateway ------------------------------------------------------------------------------------------------
 
 HTTP_REQUESTS = Counter(

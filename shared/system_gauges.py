@@ -57,7 +57,7 @@ PAUSE_OLDEST = SystemGauge(
 BACKLOG = SystemGauge(
     "conveyor_backlog",
     "What is there for workers to do, now or later? By set: starting and expiring (jobs), due (workflows to look at), closing "
-    "(rows), strays (runs), callbacks.",
+    "(rows), strays (runs), callbacks, archives (jobs).",
     ("set",),
 )
 OVERDUE = SystemGauge(

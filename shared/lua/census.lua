@@ -81,7 +81,7 @@ end
 for kind, number in pairs(pauses) do tell('pauses', number, kind) end
 tell('pause_oldest_seconds', seconds_since(since))
 
-for _, set in ipairs({'starting', 'expiring', 'due', 'closing', 'strays', 'callbacks'}) do
+for _, set in ipairs({'starting', 'expiring', 'due', 'closing', 'strays', 'callbacks', 'archives'}) do
   tell('backlog', redis.call('ZCARD', key(set)), set)
   tell('overdue_seconds', seconds_since(first(key(set))), set)
 end

@@ -150,6 +150,13 @@ CASES: dict[str, Case] = {
     "ConveyorCallbacksGivenUp": Case(
         {'conveyor_callbacks_total{outcome="failed"}': once()}, {'conveyor_callbacks_total{outcome="again"}': rising(2)}
     ),
+    "ConveyorArchiveBehind": Case(
+        {'conveyor_overdue_seconds{set="archives"}': "0+60x100"},
+        {'conveyor_overdue_seconds{set="archives"}': steady(300)},
+    ),
+    "ConveyorArchiveGivenUp": Case(
+        {'conveyor_archived_total{outcome="failed"}': once()}, {'conveyor_archived_total{outcome="again"}': rising(1)}
+    ),
     "ConveyorGatewayFails": Case(
         {
             'conveyor_http_requests_total{method="GET",status="503"}': rising(1),
