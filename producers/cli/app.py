@@ -212,12 +212,16 @@ def doctor(
     settings: Annotated[
         bool, typer.Option("--settings", help="First show what each setting is, secrets masked.")
     ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not call the ComfyUI Deploy API.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Call neither the ComfyUI Deploy API nor our public address.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Leave with 1 when something is to be looked at.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check Redis, workers, the budget, the API, jobs and streams; say how to fix what is wrong.
+    """Check Redis, workers, the budget, the API, webhooks, jobs and streams; say how to fix what is wrong.
 
-    Leaves with 0 when nothing is bad, else with 3. Asking the API costs one call of the budget.
+    Each line is ok, warn (look at it) or fail (something does not work, or will be lost). Leaves with 0 when nothing
+    failed, else with 3. No check takes longer than 15 seconds. Asking the API costs one call of the budget.
 
     [dim]$ conveyor doctor[/dim]
 
@@ -225,7 +229,7 @@ def doctor(
     """
     from producers.cli.doctor.examine import examine  # noqa: PLC0415
 
-    carry_out(lambda: examine(show_settings=settings, offline=offline, as_json=as_json))
+    carry_out(lambda: examine(show_settings=settings, offline=offline, strict=strict, as_json=as_json))
 
 
 @app.command()

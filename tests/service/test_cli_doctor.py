@@ -1,6 +1,7 @@
 """The doctor: each fault that is planted is found, named, and comes with what to do."""
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from producers.cli.doctor import examine as examination
 from producers.cli.doctor import server, workers
 from shared.limits.bucket import TokenBucket
 from shared.settings import Settings
@@ -34,7 +36,7 @@ def sign(**said: Any) -> str:
 def healthy(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """An installation in which all is well: a worker that answers, a fresh catalog."""
     monkeypatch.setenv("COMFY_DEPLOY_API_KEY", "k3y")
-    monkeypatch.setattr(workers, "_ping", lambda _: {"w1@host"})
+    monkeypatch.setattr(workers, "_ask", lambda *_: {"w1@host": True})
     stage.redis.set("conveyor:worker:w1@host", sign(), ex=30)
     stage.redis.set("conveyor:catalog", catalog())
     return stage
@@ -50,7 +52,7 @@ def examine(*words: str) -> tuple[int, list[dict[str, str]]]:
 def find(name: str, *words: str) -> tuple[int, dict[str, str]]:
     """The exit code and the worst check of a name."""
     code, checks = examine(*words)
-    rank = ["ok", "warn", "bad"]
+    rank = ["ok", "warn", "fail"]
     return code, max((c for c in checks if c["name"] == name), key=lambda c: rank.index(c["verdict"]))
 
 
@@ -79,9 +81,11 @@ def test_a_healthy_installation_is_ok(healthy: Stage) -> None:
             "breaker",
             "api",
             "catalog",
+            "pauses",
             "waiting",
             "window",
             "starting",
+            "stuck",
             "in flight",
             "strays",
             "closing",
@@ -90,7 +94,7 @@ def test_a_healthy_installation_is_ok(healthy: Stage) -> None:
     )
     text = conveyor("doctor", "--offline").stdout
     assert "w1@host: 1 of 8 slots busy" in text
-    assert text.splitlines()[-1] == f"0 bad, 0 to look at, {len(checks)} checks"
+    assert text.splitlines()[-1] == f"0 failed, 0 to look at, {len(checks)} checks"
 
 
 def _budget(stage: Stage, **fields: str) -> None:
@@ -126,7 +130,7 @@ FAULTS: dict[str, tuple[Plant, str, str, str]] = {
     "a starved worker": (
         lambda s: s.redis.set("conveyor:worker:w1@host", sign(starved_seconds=25.0)),
         "worker",
-        "bad",
+        "fail",
         "messages have waited 25 s",
     ),
     "a full broker": (lambda s: s.redis.rpush("conveyor", *["x"] * 200), "broker", "warn", "200 messages wait"),
@@ -150,36 +154,48 @@ FAULTS: dict[str, tuple[Plant, str, str, str]] = {
     "nobody expires": (
         lambda s: s.redis.zadd("conveyor:expiring", {JOB_ID: ago(90)}),
         "waiting",
-        "bad",
+        "fail",
         "1 past their queue timeout",
     ),
     "nobody rescues": (
         lambda s: s.redis.zadd("conveyor:starting", {JOB_ID: ago(90)}),
         "starting",
-        "bad",
+        "fail",
         "1 silent for too long",
     ),
+    "a job past the lanes without a record": (
+        lambda s: s.redis.zadd("conveyor:window", {JOB_ID: 1}),
+        "stuck",
+        "fail",
+        JOB_ID,
+    ),
     "a full window": (
-        lambda s: s.redis.zadd("conveyor:window", {f"{n}": 1 for n in range(200)}),
+        lambda s: s.redis.hset("conveyor:limits", "window", 0),
         "window",
         "warn",
-        "200 of 200",
+        "0 of 0 past the lanes (set live)",
     ),
-    "nobody looks": (lambda s: s.redis.zadd("conveyor:due", {"w": ago(90)}), "in flight", "bad", "not looked at"),
+    "nobody looks": (lambda s: s.redis.zadd("conveyor:due", {"w": ago(90)}), "in flight", "fail", "not looked at"),
     "a forgotten workflow": (
         lambda s: s.redis.zadd("conveyor:inflight:w", {f"{JOB_ID} r": ago(0)}),
         "in flight",
         "warn",
         "1 workflow not due",
     ),
-    "a stray": (lambda s: s.redis.zadd("conveyor:strays", {f"{JOB_ID} r": ago(90)}), "strays", "bad", "1 overdue"),
+    "a stray": (lambda s: s.redis.zadd("conveyor:strays", {f"{JOB_ID} r": ago(90)}), "strays", "fail", "1 overdue"),
     "callbacks nobody delivers": (
         lambda s: s.redis.zadd("conveyor:callbacks", {JOB_ID: ago(90)}),
         "callbacks",
-        "bad",
+        "fail",
         "1 overdue",
     ),
-    "open rows": (lambda s: s.redis.zadd("conveyor:closing", {JOB_ID: ago(90)}), "closing", "bad", "1 overdue"),
+    "open rows": (lambda s: s.redis.zadd("conveyor:closing", {JOB_ID: ago(90)}), "closing", "fail", "1 overdue"),
+    "a drained worker": (
+        lambda s: s.redis.hset("conveyor:drains", "w1@host", json.dumps({"who": "op@host", "reason": "a look inside"})),
+        "worker",
+        "warn",
+        "takes nothing new, by op@host: a look inside",
+    ),
     "dead letters": (_dead, "→ web", "warn", "1 dead letter"),
     "a frontend that does not read": (_silent_group, "→ web", "warn", "has 1 to read, 0 to acknowledge"),
     "a frontend that does not acknowledge": (_unacknowledged, "→ web", "warn", "has 0 to read, 1 to acknowledge"),
@@ -192,7 +208,7 @@ def test_a_planted_fault_is_found(healthy: Stage, fault: str) -> None:
     plant, name, verdict, words = FAULTS[fault]
     plant(healthy)
     code, check = find(name)
-    assert (check["verdict"], code) == (verdict, 3 if verdict == "bad" else 0)
+    assert (check["verdict"], code) == (verdict, 3 if verdict == "fail" else 0)
     assert words in check["finding"]
     assert check["fix"]
 
@@ -200,9 +216,9 @@ def test_a_planted_fault_is_found(healthy: Stage, fault: str) -> None:
 def test_nobody_works(healthy: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """No sign of life and no answer: bad, and how to start one."""
     healthy.redis.delete("conveyor:worker:w1@host")
-    monkeypatch.setattr(workers, "_ping", lambda _: set())
+    monkeypatch.setattr(workers, "_ask", lambda *_: {})
     code, check = find("workers")
-    assert (code, check["verdict"]) == (3, "bad")
+    assert (code, check["verdict"]) == (3, "fail")
     assert "make up" in check["fix"]
 
 
@@ -218,7 +234,7 @@ def configured(healthy: Stage) -> Iterator[Callable[[str, str], object]]:
 @pytest.mark.parametrize(
     ("setting", "check", "verdict", "words"),
     [
-        ("maxmemory-policy allkeys-lru", "eviction", "bad", "would drop jobs and results"),
+        ("maxmemory-policy allkeys-lru", "eviction", "fail", "would drop jobs and results"),
         ("appendonly no", "aof", "warn", "a restart of Redis forgets jobs"),
     ],
 )
@@ -229,7 +245,7 @@ def test_a_redis_that_forgets(
     name, value = setting.split()
     configured(name, value)
     code, found = find(check)
-    assert (found["verdict"], words in found["finding"], code) == (verdict, True, 3 if verdict == "bad" else 0)
+    assert (found["verdict"], words in found["finding"], code) == (verdict, True, 3 if verdict == "fail" else 0)
     assert value != "allkeys-lru" or "noeviction" in found["fix"]
 
 
@@ -253,16 +269,48 @@ def test_a_wrong_password_is_bad_and_not_shown(healthy: Stage, monkeypatch: pyte
     """Redis refuses us: one line, and no word of the password."""
     monkeypatch.setenv("REDIS_URL", healthy.url.replace("://", "://nobody:hunter2@"))
     code, check = find("redis")
-    assert (code, check["verdict"]) == (3, "bad")
+    assert (code, check["verdict"]) == (3, "fail")
     assert "refuses us" in check["finding"]
     assert "hunter2" not in json.dumps(check)
+
+
+def test_a_redis_that_never_answers_is_a_finding(healthy: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the connection and says nothing: the doctor does not wait for ever, and says what it did not ask."""
+    monkeypatch.setattr(examination, "CHECK_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        code, checks = examine()
+    assert (code, [c["name"] for c in checks if c["verdict"] != "ok"]) == (3, ["redis", "rest"])
+
+
+def test_a_redis_that_is_too_old_is_said(healthy: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands we need would be missing."""
+    monkeypatch.setattr(server, "OLDEST", (99, 0))
+    code, check = find("redis")
+    assert (code, check["verdict"], "older than 99.0" in check["finding"]) == (3, "fail", True)
+
+
+def test_a_workflow_nobody_listens_to(healthy: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With CONVEYOR_SSE each workflow with runs should have a listener; one that has is ok."""
+    monkeypatch.setenv("CONVEYOR_SSE", "1")
+    healthy.redis.zadd("conveyor:due", {"w": ago(-60)})
+    assert (find("sse")[1]["verdict"], find("sse")[1]["finding"]) == ("warn", "0 of 1 workflow with runs listened to")
+    healthy.redis.set("conveyor:lease:listen:w", "w1")
+    assert find("sse")[1]["verdict"] == "ok"
+
+
+def test_a_warning_counts_when_it_is_asked_to(healthy: Stage) -> None:
+    """For a script that wants to hear of everything; what failed still counts more."""
+    assert examine("--offline", "--strict")[0] == 0
+    healthy.redis.delete("conveyor:catalog")
+    assert [examine("--offline", *words)[0] for words in ((), ("--strict",))] == [0, 1]
 
 
 def test_a_wrong_setting_is_a_finding(healthy: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The doctor is what one runs when something is set wrong."""
     monkeypatch.setenv("CONVEYOR_WINDOWS", "7")
     code, check = find("settings")
-    assert (code, check["verdict"], "CONVEYOR_WINDOWS" in check["finding"]) == (3, "bad", True)
+    assert (code, check["verdict"], "CONVEYOR_WINDOWS" in check["finding"]) == (3, "fail", True)
 
 
 def test_webhooks_need_a_secret(healthy: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +350,7 @@ def test_a_wrong_key_is_bad(healthy: Stage, simulator: str, monkeypatch: pytest.
     monkeypatch.setenv("COMFY_DEPLOY_API_URL", simulator)
     monkeypatch.setenv("COMFY_DEPLOY_API_KEY", "wr0ng-key")
     code, check = find("api", "--settings")
-    assert (code, check["verdict"], "401" in check["finding"]) == (3, "bad", True)
+    assert (code, check["verdict"], "401" in check["finding"]) == (3, "fail", True)
     assert "COMFY_DEPLOY_API_KEY" in check["fix"]
     assert "wr0ng-key" not in json.dumps(check)
 
@@ -311,7 +359,7 @@ def test_an_api_that_is_down_is_bad(healthy: Stage, monkeypatch: pytest.MonkeyPa
     """Nobody listens there: one line, no traceback."""
     monkeypatch.setenv("COMFY_DEPLOY_API_URL", "http://127.0.0.1:9/api")
     code, check = find("api", "--settings")
-    assert (code, check["verdict"]) == (3, "bad")
+    assert (code, check["verdict"]) == (3, "fail")
     assert "COMFY_DEPLOY_API_URL" in check["fix"]
 
 

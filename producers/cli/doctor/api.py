@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 
-from producers.cli.doctor.check import Check, bad, ok, warn
+from producers.cli.doctor.check import Check, fail, ok, warn
 from producers.cli.rate import breaker, read_budget
 from shared.database import Database
 from shared.errors import ConveyorError, RateLimited, TellOperator
@@ -69,14 +69,14 @@ async def _call(settings: Settings, database: Database, budget: Budget, *, offli
             started = time.monotonic()
             await client.machines.list(limit=1)
     except TellOperator as error:
-        return bad("api", str(error).partition(" Check:")[0], f"check {error.check}")
+        return fail("api", str(error).partition(" Check:")[0], f"check {error.check}")
     except RateLimited as error:
         return warn("api", str(error), "it answers, but wants less: conveyor rate set --per-second X")
     except TimeoutError:
         fix = "is the budget spent (conveyor rate show), or the API slow? COMFY_DEPLOY_API_URL may be wrong"
-        return bad("api", f"no answer in {ANSWER_SECONDS:.0f} s, waiting for a token included", fix)
+        return fail("api", f"no answer in {ANSWER_SECONDS:.0f} s, waiting for a token included", fix)
     except ConveyorError as error:
-        return bad("api", str(error), "is the API up, and COMFY_DEPLOY_API_URL right? Jobs wait meanwhile")
+        return fail("api", str(error), "is the API up, and COMFY_DEPLOY_API_URL right? Jobs wait meanwhile")
     return ok("api", f"answers in {(time.monotonic() - started) * 1000:.0f} ms and takes our key")
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["ok", "warn", "bad"]
+Verdict = Literal["ok", "warn", "fail"]
 
 #: Seconds something may be late before it counts: what is overdue by less is being repaired.
 GRACE_SECONDS = 60.0
@@ -11,7 +11,7 @@ GRACE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line. `bad` makes the command fail, `warn` does not; both say how to fix it."""
+    """One line. `fail` makes the command fail, `warn` does not; both say how to fix it."""
 
     name: str
     verdict: Verdict
@@ -29,9 +29,9 @@ def warn(name: str, finding: str, fix: str) -> Check:
     return Check(name, "warn", finding, fix)
 
 
-def bad(name: str, finding: str, fix: str) -> Check:
+def fail(name: str, finding: str, fix: str) -> Check:
     """Something does not work, or something will be lost."""
-    return Check(name, "bad", finding, fix)
+    return Check(name, "fail", finding, fix)
 
 
 def several(number: int, one: str, many: str = "") -> str:

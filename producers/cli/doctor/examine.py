@@ -1,5 +1,9 @@
-"""Run the checks, outermost first: settings, Redis, workers, the API, jobs, streams. Each is printed as it comes."""
+"""Run the checks, outermost first: settings, webhooks, Redis, workers, the API, jobs, streams. Each is printed as it comes.
 
+None can hang: what has not answered in time is a finding, too.
+"""
+
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -9,18 +13,22 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.text import Text
 
-from producers.cli.doctor import api, jobs, server, setup, streams, workers
-from producers.cli.doctor.check import Check, Verdict, bad
-from producers.cli.outcome import OK, UNAVAILABLE
+from producers.cli.doctor import api, jobs, levers, public, server, setup, streams, workers
+from producers.cli.doctor.check import Check, Verdict, fail, warn
+from producers.cli.outcome import JOB_FAILED, OK, UNAVAILABLE
 from shared.database import REDIS_AWAY, Database
 from shared.errors import MissingSetting, Unavailable
 from shared.settings import Settings
 
-COLOURS: dict[Verdict, str] = {"ok": "green", "warn": "yellow", "bad": "red"}
+COLOURS: dict[Verdict, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-async def examine(*, show_settings: bool, offline: bool, as_json: bool) -> int:
-    """Run every check and print it; 3 when one is bad, or when what is bad keeps others from being made."""
+#: Seconds for one check; none that is well takes as long, the call of the API included.
+CHECK_SECONDS = 15.0
+
+
+async def examine(*, show_settings: bool, offline: bool, strict: bool, as_json: bool) -> int:
+    """Run every check and print it. 3 when one fails; with `strict` 1 when none does and one warns."""
     console = Console()
     verdicts: list[Verdict] = []
     async for check in _checks(show_settings=show_settings, offline=offline):
@@ -30,9 +38,11 @@ async def examine(*, show_settings: bool, offline: bool, as_json: bool) -> int:
         else:
             _print(console, check)
     if not as_json:
-        counted = [f"{verdicts.count('bad')} bad", f"{verdicts.count('warn')} to look at", f"{len(verdicts)} checks"]
-        typer.echo(", ".join(counted))
-    return UNAVAILABLE if "bad" in verdicts else OK
+        failed = f"{verdicts.count('fail')} failed"
+        typer.echo(f"{failed}, {verdicts.count('warn')} to look at, {len(verdicts)} checks")
+    if "fail" in verdicts:
+        return UNAVAILABLE
+    return JOB_FAILED if strict and "warn" in verdicts else OK
 
 
 def _print(console: Console, check: Check) -> None:
@@ -47,28 +57,47 @@ async def _checks(*, show_settings: bool, offline: bool) -> AsyncIterator[Check]
     try:
         settings = Settings.from_env()
     except MissingSetting as error:
-        yield bad("settings", str(error), error.check)
+        yield fail("settings", str(error), error.check)
         return
     if show_settings:
         for check in setup.shown(settings):
             yield check
     for check in setup.checks(settings):
         yield check
+    async for check in _in_time("webhooks", public.checks(settings, offline=offline)):
+        yield check
     async with Database.open(settings.redis_url) as database:
         try:
-            async for check in server.checks(database):
+            async for check in _in_time("redis", server.checks(database)):
                 yield check
-                if check.name == "redis" and check.verdict == "bad":
+                if check.name == "redis" and check.verdict == "fail":
+                    yield warn("rest", "not asked: all of it is in Redis", "ask again when Redis answers")
                     return
-            for part in (
-                workers.checks(settings, database),
-                api.checks(settings, database, offline=offline),
-                jobs.checks(settings, database),
-                streams.checks(database),
+            for name, part in (
+                ("workers", workers.checks(settings, database)),
+                ("api", api.checks(settings, database, offline=offline)),
+                ("pauses", levers.checks(database)),
+                ("jobs", jobs.checks(settings, database)),
+                ("streams", streams.checks(database)),
             ):
-                async for check in part:
+                async for check in _in_time(name, part):
                     yield check
         except (*REDIS_AWAY, Unavailable) as error:
-            yield bad("redis", f"went away while it was being asked: {type(error).__name__}", "ask again in a moment")
+            yield fail("redis", f"went away while it was being asked: {type(error).__name__}", "ask again in a moment")
         except RedisError as error:
-            yield bad("redis", f"refused a question: {error}", "does its ACL allow every command on conveyor:* to us?")
+            yield fail("redis", f"refused a question: {error}", "does its ACL allow every command on conveyor:* to us?")
+
+
+async def _in_time(name: str, part: AsyncIterator[Check]) -> AsyncIterator[Check]:
+    """The checks of a part; one that takes too long is a finding under the part's name, and ends it."""
+    while True:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                check = await anext(part)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            fix = "is it overloaded, or stopped? A host that drops packets looks like this, too"
+            yield fail(name, f"no answer in {CHECK_SECONDS:.0f} s", fix)
+            return
+        yield check

@@ -6,10 +6,12 @@ from typing import Any
 
 from redis.exceptions import AuthenticationError, RedisError
 
-from producers.cli.doctor.check import Check, bad, ok, warn
+from producers.cli.doctor.check import Check, fail, ok, warn
 from shared.database import REDIS_AWAY, Database
 from shared.errors import UnsafeRedis
 
+#: The oldest version that has every command we use.
+OLDEST = (6, 2)
 #: A round trip that takes longer makes every job wait.
 SLOW_MS = 50.0
 #: Shares of its memory limit. At the limit writes are refused: no job is accepted any more.
@@ -19,7 +21,7 @@ SKEW_SECONDS = 2.0
 
 
 async def checks(database: Database) -> AsyncIterator[Check]:
-    """Version and latency, role, eviction, append-only file, memory, clock. A bad `redis` ends the examination."""
+    """Version and latency, role, eviction, append-only file, memory, clock. A failed `redis` ends the examination."""
     try:
         info: dict[str, Any] = await database.redis.info()
         took_ms, skew_seconds = await _clock(database)
@@ -27,7 +29,7 @@ async def checks(database: Database) -> AsyncIterator[Check]:
         yield _refused(error)
         return
     except REDIS_AWAY as error:
-        yield bad("redis", str(database.away(error)), "start it, or correct REDIS_URL")
+        yield fail("redis", str(database.away(error)), "start it, or correct REDIS_URL")
         return
     except RedisError as error:
         yield _refused(error)
@@ -35,10 +37,15 @@ async def checks(database: Database) -> AsyncIterator[Check]:
     name, version = ("valkey", info["valkey_version"]) if "valkey_version" in info else ("redis", info["redis_version"])
     finding = f"{name} {version}, {took_ms:.1f} ms"
     if info.get("role") != "master":
-        yield bad("redis", f"{finding}, a replica: it refuses writes", "point REDIS_URL at the primary")
+        yield fail("redis", f"{finding}, a replica: it refuses writes", "point REDIS_URL at the primary")
         return
     if info.get("cluster_enabled"):
-        yield bad("redis", f"{finding}, a cluster: our scripts need one keyspace", "use one primary with replicas")
+        yield fail("redis", f"{finding}, a cluster: our scripts need one keyspace", "use one primary with replicas")
+        return
+    if _version(info["redis_version"]) < OLDEST:
+        yield fail(
+            "redis", f"{finding}: older than {'.'.join(map(str, OLDEST))}", "update it: commands we need are missing"
+        )
         return
     yield (
         ok("redis", finding) if took_ms < SLOW_MS else warn("redis", f"{finding}: slow", "move it nearer, or find out")
@@ -53,8 +60,13 @@ async def checks(database: Database) -> AsyncIterator[Check]:
         yield ok("clock", f"within {max(abs(skew_seconds), took_ms / 1000):.3f} s of Redis")
 
 
+def _version(text: str) -> tuple[int, ...]:
+    """Valkey says here, too, which Redis it is like."""
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+
+
 def _refused(error: RedisError) -> Check:
-    return bad("redis", f"refuses us: {error}", "the password, the database's number or the ACL in REDIS_URL")
+    return fail("redis", f"refuses us: {error}", "the password, the database's number or the ACL in REDIS_URL")
 
 
 async def _clock(database: Database) -> tuple[float, float]:
@@ -76,7 +88,7 @@ async def _eviction(database: Database) -> Check:
     try:
         await database.refuse_eviction()
     except UnsafeRedis as error:
-        return bad("eviction", str(error).partition(" Check:")[0], f"{error.check} Workers refuse to start until then")
+        return fail("eviction", str(error).partition(" Check:")[0], f"{error.check} Workers refuse to start until then")
     return ok("eviction", "maxmemory-policy noeviction")
 
 
@@ -84,7 +96,9 @@ async def _append_only(database: Database, info: dict[str, Any]) -> Check:
     if not info.get("aof_enabled"):
         return warn("aof", "no append-only file: a restart of Redis forgets jobs", "set appendonly yes")
     if info.get("aof_last_write_status", "ok") != "ok":
-        return bad("aof", "the last write to the append-only file failed", "see to Redis's disk: writes may be refused")
+        return fail(
+            "aof", "the last write to the append-only file failed", "see to Redis's disk: writes may be refused"
+        )
     try:
         fsync = (await database.redis.config_get("appendfsync")).get("appendfsync", "")
     except RedisError:
@@ -106,4 +120,4 @@ def _memory(info: dict[str, Any]) -> Check:
     if share < MEMORY_WARN:
         return ok("memory", finding)
     fix = "raise maxmemory, or keep jobs shorter (CONVEYOR_JOB_KEEP_SECONDS): when it is full, no job is accepted"
-    return Check("memory", "bad" if share > MEMORY_BAD else "warn", finding, fix)
+    return Check("memory", "fail" if share > MEMORY_BAD else "warn", finding, fix)

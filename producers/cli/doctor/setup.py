@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
-from producers.cli.doctor.check import Check, bad, ok, warn
+from producers.cli.doctor.check import Check, ok, warn
 from shared.settings import Settings
 
 MASK = "********"
@@ -57,9 +57,3 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield warn("api key", "not set", "set COMFY_DEPLOY_API_KEY; workers need it, and we cannot see their budget")
     else:
         yield ok("api key", f"set, account {settings.account}")
-    if not settings.public_url:
-        yield ok("webhooks", "off: CONVEYOR_PUBLIC_URL is empty, runs are followed by looks alone")
-    elif settings.secret is None:
-        yield bad("webhooks", "CONVEYOR_PUBLIC_URL is set and CONVEYOR_SECRET is not", "set it to a long random text")
-    else:
-        yield ok("webhooks", f"asked for at {masked(settings.public_url)}")

@@ -1,17 +1,18 @@
-"""Is anybody working? What workers say of themselves (`conveyor:worker:*`), beside who answers Celery's ping."""
+"""Is anybody working? What workers say of themselves (`conveyor:worker:*`), beside what Celery says they consume."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from producers.cli.doctor.check import Check, bad, ok, several, warn
+from producers.cli.doctor.check import Check, fail, ok, several, warn
+from producers.levers.drains import Sign, signs
 from shared.database import Database
 from shared.jobs.lanes import STARTING_WINDOW
 from shared.settings import Settings
 
-#: Seconds workers have to answer a ping.
-PING_SECONDS = 1.0
+#: Seconds workers have to answer; as soon as all that have been seen have, nobody is waited for.
+ANSWER_SECONDS = 2.0
 #: A worker beside whose free slot messages have waited this long ends itself soon (`workers/watch.py`).
 STARVED_SECONDS = 20.0
 
@@ -20,50 +21,52 @@ START = "start one: `make up` here, the `worker` line of the Procfile elsewhere"
 
 async def checks(settings: Settings, database: Database) -> AsyncIterator[Check]:
     """Each worker, then the broker between us and them."""
-    signs = await _signs(database)
+    seen = await signs(database)
+    drains = await database.hash(database.keys.drains)
+    consuming: dict[str, bool] = {}
     try:
-        answering = await asyncio.to_thread(_ping, settings)
+        consuming = await asyncio.to_thread(_ask, settings, len(seen))
     except Exception as error:  # noqa: BLE001 - kombu raises what its transport raises
-        yield bad("workers", f"cannot be asked: {type(error).__name__}", "REDIS_URL, and the broker's health")
-        answering = set(signs)
-    if not signs and not answering:
-        yield bad("workers", f"none is seen, and none answered in {PING_SECONDS:.0f} s", START)
-    for name in sorted(signs.keys() | answering):
-        yield _worker(name, signs.get(name), answers=name in answering)
+        yield fail("workers", f"cannot be asked: {type(error).__name__}", "REDIS_URL, and the broker's health")
+        consuming = dict.fromkeys(seen, True)
+    if not seen and not consuming:
+        yield fail("workers", f"none is seen, and none answered in {ANSWER_SECONDS:.0f} s", START)
+    for name in sorted(seen.keys() | consuming.keys()):
+        yield _worker(name, seen.get(name), consuming.get(name), drains.get(name))
     yield await _broker(database)
     yield await _rejected(database)
 
 
-async def _signs(database: Database) -> dict[str, dict[str, Any]]:
-    """What each worker last said of itself, by its node name."""
-    prefix = database.keys.worker("")
-    keys = [str(key) async for key in database.redis.scan_iter(match=f"{prefix}*", count=1000)]
-    if not keys:
-        return {}
-    texts = await database.redis.mget(keys)
-    found = zip(keys, texts, strict=True)
-    return {key.removeprefix(prefix): json.loads(text) for key, text in found if text}
-
-
-def _ping(settings: Settings) -> set[str]:
-    from shared.broker import make_app  # noqa: PLC0415 - Celery takes long to load
+def _ask(settings: Settings, expected: int) -> dict[str, bool]:
+    """Each worker that answers, and whether it takes messages. Blocks until so many have, or the time is over."""
+    from shared.broker import QUEUE, make_app  # noqa: PLC0415 - Celery takes long to load
 
     with make_app(settings) as app:
-        return set(cast(dict[str, object], app.control.inspect(timeout=PING_SECONDS).ping() or {}))
+        queues = app.control.inspect(timeout=ANSWER_SECONDS, limit=expected or None).active_queues() or {}
+        return {name: any(queue["name"] == QUEUE for queue in found or ()) for name, found in queues.items()}
 
 
-def _worker(name: str, said: dict[str, Any] | None, *, answers: bool) -> Check:
-    if said is None:
+def _worker(name: str, sign: Sign | None, consumes: bool | None, drain: str | None) -> Check:
+    """`consumes` is None for one that does not answer; `drain` is what an operator told it."""
+    if sign is None:
         fix = "is it an older version, or one of another Redis database? If neither, start it again"
         return warn("worker", f"{name} answers but gives no sign of life", fix)
-    busy, slots, starved = said.get("busy", 0), said.get("slots", 0), float(said.get("starved_seconds", 0))
-    finding = f"{name}: {busy} of {slots} slots busy"
-    if starved > STARVED_SECONDS:
+    finding = f"{name}: {sign.busy} of {sign.slots} slots busy"
+    if drain is not None:
+        by = json.loads(drain)
+        why = f"{by['who']}: {by['reason']}" if by["reason"] else by["who"]
+        return warn(
+            "worker", f"{finding}, takes nothing new, by {why}", f"when that is over: conveyor drain {name} --undo"
+        )
+    if sign.starved_seconds > STARVED_SECONDS:
         fix = "it ends by itself at 30 s; if it does not, or does so often, start it again and look at the broker"
-        return bad("worker", f"{finding}, messages have waited {starved:.0f} s beside a free slot", fix)
-    if not answers:
+        return fail("worker", f"{finding}, messages have waited {sign.starved_seconds:.0f} s beside a free slot", fix)
+    if consumes is None:
         fix = "it may be starting, stopping or very busy; if this stays, start it again"
         return warn("worker", f"{finding}, seen within half a minute but does not answer", fix)
+    if not consumes:
+        fix = "somebody has cancelled its consumer (Flower, celery control); start it again"
+        return fail("worker", f"{finding}, is up and takes no messages", fix)
     return ok("worker", finding)
 
 
