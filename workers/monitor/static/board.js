@@ -101,6 +101,8 @@
         $(list).on("draw.dt", function () {
             markFilter();
             list.querySelectorAll("tbody tr[id]").forEach(dressRow);
+            // The head is a table of its own, as wide as the columns were before.
+            $(list).DataTable().columns.adjust();
         });
         window.setInterval(function () {
             if (!disturbs()) {
