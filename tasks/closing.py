@@ -1,4 +1,6 @@
-"""How does a job's row in Flower end, and `AsyncResult(job_id).get()` return?
+"""How does a job end for Celery, so that `AsyncResult(job_id).get()` returns and a monitor of its events sees a row end?
+
+Our Flower needs none of this: its rows are made of records (`workers/monitor/`).
 
 A submit task leaves its slot with `Ignore`, so its Celery state stays open while the run is followed. When the job is
 final it is listed in `conveyor:closing` (by the script that moved it, so a crash cannot forget it) and a worker's ticker
@@ -22,7 +24,7 @@ BROKER_AWAY = (OperationalError, *REDIS_AWAY)
 
 
 class Rows:
-    """Celery rows of jobs. Its methods block, one at a time: call them in a thread."""
+    """Celery's rows of jobs. Its methods block, one at a time: call them in a thread."""
 
     def __init__(self, app: Celery, hostname: str) -> None:
         self._app = app
@@ -31,7 +33,7 @@ class Rows:
         self._lock = threading.Lock()
 
     def close_row(self, job: Job) -> None:
-        """Store the result of a final job and tell Flower. Raises `OperationalError` when the broker is away."""
+        """Store the result of a final job and send its event. Raises `OperationalError` when the broker is away."""
         state, result, event, fields = _closing(job)
         self._app.backend.store_result(job.id, result, state)
         self._send(event, uuid=job.id, **fields)

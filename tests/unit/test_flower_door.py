@@ -74,6 +74,7 @@ def test_operators_come_in(request_: HTTPServerRequest) -> None:
         pytest.param(asked(Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="script"), id="a tag"),
         pytest.param(asked(method="POST", Origin="http://evil.example"), id="an old browser"),
         pytest.param(asked(method="POST", Origin="null"), id="a page without an origin"),
+        pytest.param(asked(method="POST", Origin="http://["), id="no origin at all"),
     ],
 )
 @pytest.mark.parametrize("local", [True, False])
@@ -83,7 +84,7 @@ def test_other_pages_get_nothing(request_: HTTPServerRequest, local: bool) -> No
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:5555", "127.0.0.1.evil.example", "", "localhost.evil.example"]
+    "host", ["evil.example", "evil.example:5555", "127.0.0.1.evil.example", "", "localhost.evil.example", "[::1"]
 )
 def test_a_name_that_leads_to_loopback_gets_nothing(host: str) -> None:
     """A page whose name its owner has made to lead here is our origin to the browser; a password would stop it instead."""

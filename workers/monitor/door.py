@@ -36,7 +36,7 @@ def refuse(request: HTTPServerRequest, *, local: bool) -> str:
     told, site = request.headers, request.headers.get("Sec-Fetch-Site")
     if site is None:
         origin = told.get("Origin")
-        foreign = origin is not None and urlsplit(origin).netloc != request.host
+        foreign = origin is not None and origin.partition("://")[2] != request.host
     else:
         # Following a link to a page of ours is fine, and changes nothing; showing it in a frame is not.
         follows = (request.method, told.get("Sec-Fetch-Mode"), told.get("Sec-Fetch-Dest")) == (
@@ -48,6 +48,14 @@ def refuse(request: HTTPServerRequest, *, local: bool) -> str:
     if foreign:
         return "Requests from other pages are not taken."
     # A stranger's page whose name leads to loopback is of our origin for the browser, but bears its name.
-    if local and urlsplit(f"//{request.host}").hostname not in _LOOPBACK:
+    if local and _name(request.host) not in _LOOPBACK:
         return "Without a password Flower answers to localhost only: set FLOWER_BASIC_AUTH."
     return ""
+
+
+def _name(host: str) -> str | None:
+    """The name in `name:port`; None when it is neither."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
