@@ -114,6 +114,13 @@ def test_a_job_that_never_began_has_lasted_since_it_was_asked_for() -> None:
     assert (told["runtime"], told["started"], told["revoked"]) == (2.0, None, 1002.0)
 
 
+def test_the_reason_comes_before_the_end_of_a_line() -> None:
+    """A run's id in the middle of it is as short as everywhere in the list."""
+    told = row(final("failed", error=error("upstream_failed", f"Run {RUN} failed: no memory.")))
+    assert told["result"] == "upstream_failed: Run 7a2fcaf1 failed: no memory."
+    assert told["exception"] == f"upstream_failed: Run {RUN} failed: no memory."
+
+
 def test_a_long_reason_is_shortened_in_the_list_only() -> None:
     """The whole is on the job's page."""
     told = row(final("failed", error=error("upstream_failed", "x" * 500)))

@@ -100,6 +100,8 @@ def row_of(record: dict[str, str], *, dispatched: bool, pauses: Mapping[str, str
         row["result"] = _ending(record, state)
         if row["state"] == states.FAILURE:
             row["exception"] = row["result"]
+        # The whole id is on the job's page, and would take the place of the reason.
+        row["result"] = row["result"].replace(row["run_id"] or "-", (row["run_id"] or "-")[:8])
         if len(row["result"]) > LONGEST_RESULT:
             row["result"] = f"{row['result'][: LONGEST_RESULT - 1]}…"
     else:

@@ -98,6 +98,9 @@
         FILTERS.forEach(function (one) {
             addFilter(one[0], one[1]);
         });
+        $(list).on("init.dt", function () {
+            document.querySelector("#tasks-table_filter input").placeholder = "ada   kwargs:user=42   state:FAILURE worker:w1@host";
+        });
         $(list).on("draw.dt", function () {
             markFilter();
             list.querySelectorAll("tbody tr[id]").forEach(dressRow);
