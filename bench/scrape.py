@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from prometheus_client import REGISTRY, generate_latest
+from prometheus_client import REGISTRY, disable_created_metrics, generate_latest
 from pydantic import SecretStr
 
 from producers.local.redis_server import RedisServer
@@ -88,6 +88,7 @@ async def measure(lanes: int, frontends: int, machines: int) -> None:
 
 async def main() -> None:
     """Few and many lanes; then many frontends, too."""
+    disable_created_metrics()  # as workers and gateways do
     for lanes, frontends, machines in ((1, 1, 1), (10_000, 3, 5), (10_000, 30, 50)):
         await measure(lanes, frontends, machines)
 
