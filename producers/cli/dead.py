@@ -9,10 +9,13 @@ import typer
 
 from producers.cli.columns import columns
 from producers.cli.confirm import agreed
+from producers.cli.options import operator
 from producers.cli.outcome import OK, REFUSED, say
+from producers.levers.audit import note
 from producers.results.dead_letters import DeadLetter, DeadLetters, Replayed
 from shared.database import Database
 from shared.errors import InvalidInput, Problem
+from shared.jobs.by import By
 from shared.settings import Settings
 
 #: What became of letters, as the end of a sentence that begins with their number.
@@ -72,7 +75,7 @@ def _row(letter: DeadLetter) -> Sequence[object]:
     return (letter.id, when, job, seq, type_, letter.group, letter.deliveries, letter.reason)
 
 
-async def replay(frontend: str, choice: Choice, *, yes: bool, as_json: bool) -> int:
+async def replay(frontend: str, choice: Choice, reason: str, *, yes: bool, as_json: bool) -> int:
     """Put letters back, after asking. 2 when one had to be kept, or when nobody agreed."""
     choice.check()
     async with Database.open(Settings.from_env().redis_url) as database:
@@ -87,11 +90,17 @@ async def replay(frontend: str, choice: Choice, *, yes: bool, as_json: bool) -> 
         if not yes and not _agreed(frontend, letters):
             return REFUSED
         words: Counter[Replayed] = Counter()
-        async for letter, word in dead.replay(letters):
-            words[word] += 1
-            if as_json:
-                told = {"id": letter.id, "job_id": letter.job_id, "seq": letter.seq, "group": letter.group}
-                typer.echo(json.dumps(told | {"replayed": word}))
+        try:
+            async for letter, word in dead.replay(letters):
+                words[word] += 1
+                if as_json:
+                    told = {"id": letter.id, "job_id": letter.job_id, "seq": letter.seq, "group": letter.group}
+                    typer.echo(json.dumps(told | {"replayed": word}))
+        finally:
+            # Also of a replay that was stopped half way: what was told of is done.
+            if words:
+                by, before = By(operator(), reason), str(len(letters))
+                await note(database, by, "replay", frontend, before=before, after=json.dumps(words))
     if not as_json:
         for word, number in words.items():
             typer.echo(f"{number} {SAID[word]}.")

@@ -133,6 +133,28 @@ def fail(
 
 
 @levers_app.command(rich_help_panel=PANEL)
+def erase(
+    *,
+    frontend: Annotated[str, typer.Option("--frontend", help="Whose user.")],
+    user: Annotated[str, typer.Option("--user", help="The id that frontend gave.")],
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, max=3600, help="For open jobs to end.")] = 60.0,
+    reason: Reason = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase what is kept of a user: jobs, events, dead letters, archived outputs, idempotency keys, uploads, lanes.
+
+    Open jobs are cancelled first; one that does not end in time keeps its record, and the exit code is 3: erase again then.
+    Events nobody has read yet go, too. It says what it cannot reach: runs upstream, logs, backups.
+
+    [dim]$ conveyor erase --frontend telegram --user 42 --reason "asked for by mail"[/dim]
+    """
+    from producers.cli import erase as erasing  # noqa: PLC0415
+
+    carry_out(lambda: erasing.erase(frontend, user, reason, yes=yes, wait_seconds=wait, as_json=as_json))
+
+
+@levers_app.command(rich_help_panel=PANEL)
 def audit(
     *,
     last: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the last acts.")] = 50,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from producers.cli.options import AsJson, user
+from producers.cli.options import AsJson, Reason, user
 from producers.cli.outcome import REFUSED, carry_out, say
 
 Frontend = Annotated[str, typer.Argument(metavar="FRONTEND", help="Whose stream: telegram, discord, web, cli, …")]
@@ -90,6 +90,7 @@ def replay(
     job: Annotated[str | None, typer.Option(metavar="ID", help="All of this job.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
     group: OfGroup = None,
+    reason: Reason = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -108,4 +109,4 @@ def replay(
     from producers.cli import dead as letters  # noqa: PLC0415
 
     choice = letters.Choice(entries or (), job, all_, group)
-    carry_out(lambda: letters.replay(frontend, choice, yes=yes, as_json=as_json))
+    carry_out(lambda: letters.replay(frontend, choice, reason, yes=yes, as_json=as_json))

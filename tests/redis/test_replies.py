@@ -838,6 +838,58 @@ async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return [first, await db.run("drain", "w1@host", "", BY)], ["already", "already"]
 
 
+@reply("erase_job", "erased")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db, idempotency_key="k", callback={"url": "https://receiver.test/", "secret": SECRET})
+    await move(db, job_id, "queued", "cancelled")
+    replied = await db.run("erase_job", job_id, "web:ada")
+    left = [str(key).removeprefix(db.keys.prefix) async for key in db.redis.scan_iter(match=f"{db.keys.prefix}*")]
+    return (replied, [key for key in left if "job" in key or "callback" in key or "idem" in key]), ("erased", [])
+
+
+@reply("erase_job", "missing")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db)
+    await db.redis.delete(db.keys.job(job_id))
+    replied = await db.run("erase_job", job_id, "web:ada")
+    return (replied, await db.redis.exists(db.keys.jobs("web:ada"))), ("missing", 0)
+
+
+@reply("erase_job", "open")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id, owner = await running(db), "web:ada"
+    replies = [await db.run("erase_job", job_id, owner)]
+    fields = json.dumps({})
+    await db.run("transition", job_id, "running", "failed", "job.failed", fields, 1000, "", "", BY)
+    replies.append(await db.run("erase_job", job_id, owner))
+    await db.redis.delete(db.keys.strays)
+    replies.append(await db.run("erase_job", job_id, owner))
+    return replies, ["open", "open", "erased"]
+
+
+@reply("erase_job", "another")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    job_id = await put(db, "bob")
+    await move(db, job_id, "queued", "cancelled")
+    return (await db.run("erase_job", job_id, "web:ada"), await db.redis.exists(db.keys.job(job_id))), ("another", 1)
+
+
+@reply("erase_user", "erased")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    await db.run("pause", "user:web:ada", "ada", BY)
+    await move(db, await put(db), "queued", "cancelled")
+    replied = await db.run("erase_user", "web:ada", "{}", BY)
+    left = [str(key).removeprefix(db.keys.prefix) async for key in db.redis.scan_iter(match=f"{db.keys.prefix}*ada*")]
+    return (replied, left, await db.hash(db.keys.pauses)), ("erased", [], {})
+
+
+@reply("erase_user", "open")
+async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
+    await put(db)
+    replied = await db.run("erase_user", "web:ada", "{}", BY)
+    return (replied, await db.redis.exists(db.keys.jobs("web:ada"))), ("open", 1)
+
+
 @reply("requeue", "waiting")
 async def _(db: Database, _clock: Clock) -> tuple[Any, Any]:
     return await db.run("requeue", await put(db), BY), ["waiting", ""]

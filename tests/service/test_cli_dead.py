@@ -63,7 +63,10 @@ def test_a_control_character_in_a_reason_reaches_no_terminal(stage: Stage) -> No
 def test_replay_by_id_by_job_and_all(stage: Stage) -> None:
     """Each way takes what it says, and no more."""
     first, second, *_ = bury(stage, 4)
-    assert replayed(first, "--yes") == (0, ["pending"])
+    assert replayed(first, "--yes", "--reason", "the chat is back") == (0, ["pending"])
+    [act] = [json.loads(line) for line in conveyor("audit", "--json").stdout.splitlines()]
+    assert (act["action"], act["target"], act["reason"]) == ("replay", "telegram", "the chat is back")
+    assert (act["before"], act["after"]) == ("1", '{"pending": 1}')
     job_id = next(letter["job_id"] for letter in listed() if letter["id"] == second)
     assert replayed("--job", job_id, "--yes") == (0, ["pending"])
     assert replayed("--all", "--group", "archive", "--yes") == (0, [])
