@@ -257,6 +257,14 @@ def test_the_table_of_metrics_is_the_metrics() -> None:
     assert metrics_table() == [line for line in text.splitlines() if line.startswith("| `conveyor_")]
 
 
+def test_the_metrics_that_guides_speak_of_are_exported() -> None:
+    """Who looks for a name from a guide in Prometheus finds it: a metric, or one of a histogram's parts."""
+    exported = set(re.findall(r"^\| `(conveyor_\w+)`", (ROOT / "docs/reference/metrics.md").read_text(), re.MULTILINE))
+    parts = {f"{name}{part}" for name in exported for part in ("", "_bucket", "_sum", "_count", "_total")}
+    for page in (ROOT / "docs/guides").glob("*.md"):
+        assert set(re.findall(r"`(conveyor_[a-z_]+)", page.read_text())) <= parts, page.name
+
+
 # -- the examples -----------------------------------------------------------------------------------------------------
 
 
