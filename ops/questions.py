@@ -239,6 +239,7 @@ ROWS: Final[dict[str, list[Panel]]] = {
             "s",
             "From the event to its acknowledgement; from frontends that serve the metrics of their own process.",
         ),
+        Panel("What do runs make?", [("{{kind}}", per_minute("conveyor_outputs", "kind"))], "cpm"),
         Panel(
             "What comes of archiving?",
             [

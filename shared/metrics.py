@@ -208,6 +208,11 @@ DELIVERY_SECONDS = Histogram(
 
 # -- files ------------------------------------------------------------------------------------------------------
 
+OUTPUTS = Counter(
+    "conveyor_outputs",
+    "What did runs make? By kind (image, animation, video, audio, text, model, file; left_out: previews nobody can fetch).",
+    ["kind"],
+)
 ARCHIVED = Counter(
     "conveyor_archived",
     "What came of attempts to archive a job? By outcome (kept, again: not all is there yet, failed: given up).",
@@ -215,6 +220,7 @@ ARCHIVED = Counter(
 )
 ARCHIVED_BYTES = Counter("conveyor_archived_bytes", "How many bytes were copied into the archive?")
 
+_from_zero(OUTPUTS, ("image", "animation", "video", "audio", "text", "model", "file", "left_out"))
 _from_zero(ARCHIVED, ("kept", "again", "failed"))
 
 # -- the gateway ------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from shared.errors import Unavailable
 from shared.following import milestones
 from shared.jobs.record import SEEN, Job
 from shared.jobs.states import JobState
-from shared.metrics import DETECTION_DELAY, ENDS_HINTED, ETAS
+from shared.metrics import DETECTION_DELAY, ENDS_HINTED, ETAS, OUTPUTS
 from tasks import reading
 from tasks.engine import Engine
 from tasks.fault_points import reach
@@ -100,6 +100,8 @@ async def end(engine: Engine, job: Job, ending: reading.Ending, *, noticed_after
     )
     if moved:
         await reach("after_final", job.id)
+        for output in ending.result.outputs if ending.result else []:
+            OUTPUTS.labels(output.kind).inc()
     return Applied(job, gone=True, moved=bool(moved))
 
 

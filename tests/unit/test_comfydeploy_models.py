@@ -63,7 +63,7 @@ def test_no_outputs_value_raises(value):
 
 
 def test_every_shape_of_output_is_kept():
-    """Files become MediaItem, texts and booleans stay, error objects and bare lists are not lost, nulls are."""
+    """Files become MediaItem, texts and booleans stay, error objects, bare lists and texts are not lost, nulls are."""
     outputs = run_outputs(
         [
             {"id": "1", "node_meta": {"node_id": 9, "node_class": "Save"}, "output_id": "o", "data": {
@@ -73,7 +73,7 @@ def test_every_shape_of_output_is_kept():
             "not an output",
         ]
     )  # fmt: skip
-    first, second = outputs
+    first, second, third = outputs
     assert (first.node_id, first.node_class, first.output_id) == ("9", "Save", "o")
     assert first.data == {
         "images": [MediaItem(url="http://x/a.png", filename="a.png", is_public=False)],
@@ -82,6 +82,7 @@ def test_every_shape_of_output_is_kept():
         "error": [{"message": "boom"}],
     }
     assert second.data == {"data": [{"node": 1}, "timing"]}
+    assert third.data == {"data": ["not an output"]}
 
 
 def test_the_listing_of_a_deployment_calls_the_run_time_duration():
