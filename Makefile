@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos bench bench-budget bench-looks bench-gateway bench-in-flight rehearse-image check fmt schemas clean
+.PHONY: help demo up test chaos bench bench-budget bench-looks bench-gateway bench-in-flight bench-catalog rehearse-image check fmt schemas clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ bench-looks: .venv/.installed  ## calls per job against delay, ours beside known
 
 rehearse-image: .venv/.installed  ## the image's steps and the compose file's commands, without a container engine
 	$(BIN)/python -m ops.rehearse_image
+
+bench-catalog: .venv/.installed  ## calls the catalog saves and who waits, beside simpler caches; writes docs/performance.md
+	$(BIN)/python -m bench.catalog --write $(ARGS)
 
 check: .venv/.installed  ## ruff, mypy, import contracts
 	ruff format --check .

@@ -8,6 +8,7 @@ A machine's limit is told only by the machine itself. The listing of machines, o
 and only those are asked; every one after ten minutes all the same, since that a change is always told is not proven.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable
@@ -29,6 +30,8 @@ MOST_PAGES = 200
 #: When so many workflows in a row cannot be read, and none could, it is the API that is in trouble and not an enum.
 TROUBLE = 3
 
+#: Machines asked at once.
+MOST_AT_ONCE = 8
 #: A machine's limit is asked for again after so long, changed or not.
 MACHINE_SECONDS = 600.0
 
@@ -41,22 +44,20 @@ class Upstream:
 
     async def listing(self, before: Listing | None, before_read_at: float) -> Listing:
         """Every deployment. 3 calls as a rule; with a broken enum about one more for each workflow."""
-        workflows = await self._workflows()
-        names = {one.id: one.name or "" for one in workflows}
-        try:
-            await self._bucket.take("catalog")  # the listing is two calls
-            async with self._bucket.call("catalog"):
-                deployments = await self._client.deployments.list()
-        except Unavailable as error:
-            if error.upstream_status != 500 or not workflows:
-                raise
-            log.warning("deployments cannot be listed, workflows are asked one by one", extra={"error": str(error)})
-            return await self._one_by_one(workflows, before or Listing(), before_read_at, error)
-        return Listing(_entries(deployments), names)
+        workflows, deployments = await asyncio.gather(self._workflows(), self._deployments(), return_exceptions=True)
+        if isinstance(workflows, BaseException):
+            raise workflows
+        if isinstance(deployments, Unavailable) and deployments.upstream_status == 500 and workflows:
+            trouble = {"error": str(deployments)}
+            log.warning("deployments cannot be listed, workflows are asked one by one", extra=trouble)
+            return await self._one_by_one(workflows, before or Listing(), before_read_at, deployments)
+        if isinstance(deployments, BaseException):
+            raise deployments
+        return Listing(_entries(deployments), {one.id: one.name or "" for one in workflows})
 
     async def machines(self, wanted: Iterable[str], before: Machines) -> Machines:
         """The machines of these ids. 1 call, and one for each that was changed."""
-        wanted = set(wanted)
+        wanted = sorted(set(wanted))
         if not wanted:
             return {}
         changed: dict[str, str] = {}
@@ -64,28 +65,36 @@ class Upstream:
             async with self._bucket.call("catalog"):
                 found = await self._client.machines.list(limit=PAGE, offset=page * PAGE)
             changed |= {one.id: str(one.updated_at) for one in found}
-            if len(found) < PAGE or wanted <= changed.keys():
+            if len(found) < PAGE or changed.keys() >= set(wanted):
                 break
-        machines: Machines = {}
-        for machine_id in sorted(wanted):
+        at_once = asyncio.Semaphore(MOST_AT_ONCE)
+
+        async def read(machine_id: str) -> Machine | None:
             # A deleted one is not listed, but may still be read, and run on.
-            mark, known = changed.get(machine_id, ""), before.get(machine_id)
-            if known is not None and known.changed == mark and 0 <= time.time() - known.read_at < MACHINE_SECONDS:
-                machines[machine_id] = known
-                continue
-            try:
-                async with self._bucket.call("catalog"):
-                    one = await self._client.machines.get(machine_id)
-            except TryLater:
-                raise
-            except ConveyorError as error:
-                log.warning("a machine could not be read", extra={"machine": machine_id, "error": str(error)})
-                if known is not None:
-                    machines[machine_id] = known
-                continue
-            limit = one.concurrency_limit or DEFAULT_CONCURRENCY
-            machines[machine_id] = Machine(one.name or "", limit, mark, time.time())
-        return machines
+            async with at_once:
+                return await self._machine(machine_id, changed.get(machine_id, ""), before.get(machine_id))
+
+        read_ones = await asyncio.gather(*(read(machine_id) for machine_id in wanted))
+        return {key: one for key, one in zip(wanted, read_ones, strict=True) if one}
+
+    async def _machine(self, machine_id: str, mark: str, known: Machine | None) -> Machine | None:
+        """One machine as it is now; as it was when it cannot be read, None when nothing is known."""
+        if known is not None and known.changed == mark and 0 <= time.time() - known.read_at < MACHINE_SECONDS:
+            return known
+        try:
+            async with self._bucket.call("catalog"):
+                one = await self._client.machines.get(machine_id)
+        except TryLater:
+            raise
+        except ConveyorError as error:
+            log.warning("a machine could not be read", extra={"machine": machine_id, "error": str(error)})
+            return known
+        return Machine(one.name or "", one.concurrency_limit or DEFAULT_CONCURRENCY, mark, time.time())
+
+    async def _deployments(self) -> tuple[Deployment, ...]:
+        await self._bucket.take("catalog")  # the listing is two calls
+        async with self._bucket.call("catalog"):
+            return await self._client.deployments.list()
 
     async def _workflows(self) -> list[Workflow]:
         """All workflows; none when the key may not list them, which alone is no reason to do without deployments."""
