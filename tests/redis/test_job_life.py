@@ -243,6 +243,9 @@ class JobLives(RuleBasedStateMachine):
             lambda j: j.past_lanes and j.state in (S.QUEUED, S.SUBMITTING)
         )
         assert set(sight.sets.get("expiring", {})) == ids(lambda j: j.waits)
+        # What is only counted: waiting jobs by tier, of which there is one here, and running ones.
+        assert set(sight.sets.get("waiting:none", {})) == ids(lambda j: j.waits)
+        assert set(sight.sets.get("running", {})) == ids(lambda j: j.state is S.RUNNING)
         assert set(sight.sets.get("closing", {})) == ids(lambda j: j.state in FINAL)
         assert {i for lane in sight.lanes().values() for i in lane} == ids(lambda j: j.waits)
         for (pool, user), lane in sight.lanes().items():
