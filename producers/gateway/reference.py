@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from producers.gateway.routes.again import Changes
 from shared.jobs.request import JobRequest
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "http.md"
@@ -21,7 +22,7 @@ _REF = "#/components/schemas/{model}"
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """The app's description, with the body of `POST /v1/jobs`, which is read by hand."""
+    """The app's description, with the bodies that are read by hand."""
     if app.openapi_schema:
         return app.openapi_schema
     schema = get_openapi(
@@ -33,6 +34,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     asked["required"] = [name for name in asked.get("required", []) if name != "frontend"]
     asked["properties"]["frontend"]["description"] = "May be left out: it follows from the API key."
     schemas["JobRequest"] = asked
+    schemas["Changes"] = Changes.model_json_schema(ref_template=_REF)
     for path in schema["paths"].values():
         for operation in path.values():
             # FastAPI's own 422, which our handler replaces.

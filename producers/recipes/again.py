@@ -7,8 +7,8 @@ callback, since both belonged to the first. It runs on what is deployed now, whi
 
 from typing import TYPE_CHECKING, Any
 
-from producers.recipes.ordered import Ordered, signature_for
-from producers.recipes.roles import draw_seed, is_drawn, seed_of, spelled
+from producers.recipes.ordered import Ordered, order, signature_for
+from producers.recipes.roles import draw_seed, seed_of, spelled
 from shared.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ async def rerun(
         if seed_name in changes:
             raise InvalidInput([Problem(f"inputs.{seed_name}", "is given, and a new one is to be drawn")])
         sent[seed_name] = draw_seed(signature, seed_name)
-    seed = sent.get(seed_name) if seed_name else None
-    return Ordered(await producer.enqueue(fields | {"inputs": sent}), sent, None if is_drawn(seed) else seed)
+    return await order(producer, fields, sent, seed_name)
 
 
 async def variation(producer: "Producer", job_id: str, **request: Any) -> Ordered:

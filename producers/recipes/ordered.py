@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from producers.handle import JobHandle
+from producers.recipes.roles import is_drawn
 from shared.errors import InvalidInput, Unavailable
 from shared.inputs import Signature
 from shared.jobs.request import JobRequest
@@ -21,6 +22,17 @@ class Ordered:
     inputs: dict[str, Any]
     #: With it and the same inputs the picture is the same; None when the workflow has no seed, or the GPU draws it.
     seed: int | None = None
+
+
+async def order(
+    producer: "Producer", request: dict[str, Any], inputs: dict[str, Any], seed_name: str | None = None
+) -> Ordered:
+    """Put the job in. What is told is read from its record: a repeat under the same idempotency key draws another seed, and
+    gets the job, and the seed, of the first."""
+    job = await producer.enqueue(request | {"inputs": inputs})
+    sent = (await job.status()).job.request.inputs
+    seed = sent.get(seed_name) if seed_name else None
+    return Ordered(job, sent, None if is_drawn(seed) else seed)
 
 
 async def signature_for(producer: "Producer", request: dict[str, Any]) -> Signature | None:

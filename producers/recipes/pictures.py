@@ -8,8 +8,8 @@ The seed is drawn here and not on the GPU, so that it is known and the picture c
 
 from typing import TYPE_CHECKING, Any
 
-from producers.recipes.ordered import Ordered, signature_for
-from producers.recipes.roles import draw_seed, is_drawn, seed_of, spelled
+from producers.recipes.ordered import Ordered, order, signature_for
+from producers.recipes.roles import draw_seed, seed_of, spelled
 
 if TYPE_CHECKING:
     from producers.producer import Producer
@@ -36,6 +36,4 @@ async def make_image(
     seed_name = seed_of(signature, sent)
     if seed_name is not None and seed_name not in sent:
         sent[seed_name] = draw_seed(signature, seed_name)
-    job = await producer.enqueue(request | {"inputs": sent})
-    seed = sent.get(seed_name) if seed_name else None
-    return Ordered(job, sent, None if is_drawn(seed) else seed)
+    return await order(producer, request, sent, seed_name)

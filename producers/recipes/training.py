@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from producers.recipes.ordered import Ordered, signature_for
+from producers.recipes.ordered import Ordered, order, signature_for
 from producers.recipes.roles import find, spelled
 from shared.errors import InvalidInput, Problem
 
@@ -50,4 +50,4 @@ async def train_model(
     uploads = await asyncio.gather(*(producer.upload(image) for image in images))
     sent = spelled(signature, given | {"input_images": [upload.url for upload in uploads]})
     usual = {"run_timeout_seconds": RUN_SECONDS, "queue_timeout_seconds": QUEUE_SECONDS, "progress": True}
-    return Ordered(await producer.enqueue(usual | request | {"inputs": sent}), sent)
+    return await order(producer, usual | request, sent)

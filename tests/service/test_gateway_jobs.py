@@ -193,6 +193,26 @@ async def test_jobs_kept_no_longer_leave_the_listing(gateway: Gateway) -> None:
     assert await redis.ttl(index) > 9 * 24 * 3600
 
 
+async def test_a_job_is_asked_for_again(gateway: Gateway) -> None:
+    """The same, a variation or a change of it: a new job of the same user, told with its seed; two taps are one job."""
+    first = await gateway.enqueue("ada", inputs={"prompt": "a fox", "seed": 7}, context={"chat_id": "1"})
+    url = f"/v1/jobs/{first}/rerun"
+    same = await gateway.http.post(url, json={})
+    assert (same.status_code, same.json()["seed"], same.json()["inputs"]) == (202, 7, {"prompt": "a fox", "seed": 7})
+    taps = [
+        (await gateway.http.post(url, json={"new_seed": True}, headers={"Idempotency-Key": "tap"})).json()
+        for _ in range(2)
+    ]
+    assert [tap["created"] for tap in taps] == [True, False]
+    assert taps[0]["seed"] == taps[1]["seed"] != 7
+    changed = (await gateway.http.post(url, json={"inputs": {"prompt": "a wolf"}, "context": {"chat_id": "2"}})).json()
+    asked = (await JobStore(gateway.database).get(changed["job_id"])).request
+    assert (asked.user.id, asked.inputs, asked.context) == ("ada", {"prompt": "a wolf", "seed": 7}, {"chat_id": "2"})
+    refused = await gateway.http.post(url, json={"inputs": {"prompt": None}, "new_sed": True})
+    assert (refused.status_code, refused.json()["problems"][0]["field"]) == (422, "new_sed")
+    assert (await gateway.http.post(f"/v1/jobs/{UNKNOWN}/rerun", json={})).status_code == 404
+
+
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
@@ -201,9 +221,10 @@ async def test_a_key_sees_only_its_own_frontend(open_gateway: Open) -> None:
     gateway = await open_gateway(CONVEYOR_API_KEYS=API_KEYS)
     job_id = await gateway.enqueue()
     async with gateway.client("telegram") as other, gateway.client() as nobody:
-        for method, path in (("GET", ""), ("POST", "/cancel"), ("GET", "/events")):
-            assert (await other.request(method, f"/v1/jobs/{job_id}{path}")).status_code == 404
-            assert (await nobody.request(method, f"/v1/jobs/{job_id}{path}")).status_code == 401
+        for method, path in (("GET", ""), ("POST", "/cancel"), ("GET", "/events"), ("POST", "/rerun")):
+            body: Any = {} if path == "/rerun" else None
+            assert (await other.request(method, f"/v1/jobs/{job_id}{path}", json=body)).status_code == 404
+            assert (await nobody.request(method, f"/v1/jobs/{job_id}{path}", json=body)).status_code == 401
         assert (await other.get("/v1/jobs", params={"user": "ada"})).json()["jobs"] == []
         asked = await nobody.post("/v1/jobs", json=job(), headers={"authorization": "Bearer web-key-12345"})
         assert (asked.status_code, asked.headers["www-authenticate"]) == (401, "Bearer")

@@ -38,9 +38,9 @@ CHECKS = [
     response_schema_conformance,
     response_headers_conformance,
 ]
-#: Cases for each operation and way of making them; a route with more to get wrong gets more.
+#: Cases for each operation and way of making them; a route with more to get wrong gets more, one that mostly repeats another less.
 EXAMPLES = 60
-MORE = {"POST /v1/jobs": 400, "GET /v1/jobs": 150}
+MORE = {"POST /v1/jobs": 400, "GET /v1/jobs": 150, "POST /v1/jobs/{job_id}/rerun": 30}
 #: Ends only when the client goes: read to its headers.
 ENDLESS = "/v1/users/{user}/events"
 #: 503 by design here: there is no catalog and no API behind this gateway.

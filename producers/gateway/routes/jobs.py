@@ -69,17 +69,18 @@ async def enqueue(
     A refused request names every field that is wrong and leaves nothing behind. With an idempotency key the request may be
     repeated after a lost answer.
     """
-    asked = _asked(await _body(request), caller, idempotency_key)
+    asked = _asked(await body_of(request), caller, idempotency_key)
     job = await here.producer.enqueue(asked, traceparent=request.headers.get("traceparent", ""))
     url = f"/v1/jobs/{job.id}"
     response.headers["Location"] = url
     return Accepted(job_id=job.id, created=job.created, url=url, events_url=f"{url}/events")
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def body_of(request: Request) -> dict[str, Any]:
+    """The body as an object; by hand, so that every refusal is a problem document that names what is wrong."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise Refused(415, "unsupported_media_type", "Send the job as `application/json`.")
+        raise Refused(415, "unsupported_media_type", "Send it as `application/json`.")
     try:
         body = from_json(await request.body(), allow_inf_nan=False)
     except ValueError as error:
