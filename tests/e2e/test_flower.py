@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Dialog, Page, expect
+from playwright.async_api import Browser, Dialog, Page, Route, expect
 
+from producers.levers.pauses import Scope, pause, resume
 from producers.local.processes import ROOT
+from shared.database import Database
+from shared.jobs.by import By
 from shared.jobs.states import JobState
 from tests.e2e.browser import CHROMIUM
 from tests.e2e.site import Flower, Site, until
@@ -54,6 +57,27 @@ async def operator(browser: Browser, flower: Flower) -> AsyncIterator[Operator]:
     await context.close()
 
 
+async def says_how_old(page: Page) -> None:
+    """The list stays as it was, and says so, while Flower or Redis does not answer."""
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, headers={**answer.headers, "X-Board-Behind": "7"})
+
+    notice, again = page.locator("#board-notice"), page.get_by_role("button", name="All", exact=True)
+    for handler, words in (
+        (lambda route: route.abort(), "Flower does not answer."),
+        (lambda route: route.fulfill(status=500), "Flower does not answer."),
+        (late, "This is how it was 7 seconds ago"),
+    ):
+        await page.route("**/tasks/datatable", handler)
+        await again.click()
+        await expect(notice).to_contain_text(words)
+        await page.unroute_all(behavior="wait")
+    await again.click()
+    await expect(notice).to_be_hidden()
+
+
 async def ended(flower: Flower, ids: set[str]) -> dict[str, Any]:
     """The rows of these jobs, as soon as each has ended."""
 
@@ -62,7 +86,7 @@ async def ended(flower: Flower, ids: set[str]) -> dict[str, Any]:
         open_ = [row for row in rows.values() if row["state"] not in {"SUCCESS", "FAILURE", "REVOKED"}]
         return rows if len(rows) == len(ids) and not open_ else {}
 
-    return await until(all_ended, seconds=10, what="every row ends")
+    return await until(all_ended, seconds=40, what="every row ends")
 
 
 async def shows(flower: Flower, job_id: str, words: str) -> dict[str, Any]:
@@ -111,6 +135,8 @@ async def test_a_burst_is_a_list_that_follows_and_survives_flower(
     """50 jobs are 50 rows before any of them ran; the open page follows them to their ends by itself; Flower is killed and
     lists them again, with the same states. What a user is called is text and nothing else."""
     await site.configure(faults=[{"kind": "failed", "count": 2}], durations={"image": {"median": 25, "sigma": 0}})
+    async with Database.open(site.settings.redis_url) as database:
+        await pause(database, Scope.everything(), By("ada", "until the page is open"))
     handles = [await site.enqueue(n=n) for n in range(49)]
     handles.append(await site.enqueue(n=0, user={"id": SCRIPT}))
     ids = {handle.id for handle in handles}
@@ -120,17 +146,21 @@ async def test_a_burst_is_a_list_that_follows_and_survives_flower(
     rows = page.locator("#tasks-table tbody tr")
     await expect(rows).to_have_count(50)
     await page.get_by_role("button", name="Waiting").click()
-    await expect(rows.locator("td", has_text="waiting in its lane").first).to_be_visible()
+    await expect(rows.locator("td", has_text="paused: until the page is open")).to_have_count(50)
     await expect(page.get_by_role("button", name="Waiting")).to_have_attribute("aria-pressed", "true")
-    assert "SUCCESS" not in await page.locator("#tasks-table tbody").inner_text()
     await operator.keep("waiting")
     await page.get_by_role("button", name="All", exact=True).click()
-    await operator.keep("burst")
     await page.locator("#tasks-table_filter input").fill(f'"{SCRIPT}"')
     await expect(rows).to_have_count(1)
     await expect(rows.locator("td").nth(1)).to_have_text(f"SDXL Portrait for telegram:{SCRIPT}")
     await page.locator("#tasks-table_filter input").fill("")
     await expect(rows).to_have_count(50)
+    await says_how_old(page)
+    await expect(rows).to_have_count(50)
+    async with Database.open(site.settings.redis_url) as database:
+        assert await resume(database, Scope.everything(), By("ada"))
+    await expect(page.locator(".badge.text-bg-success").first).to_be_visible(timeout=15_000)
+    await operator.keep("burst")
     before = await ended(flower, ids)
     await expect(page.locator(".badge.text-bg-success, .badge.text-bg-danger")).to_have_count(50)
     await operator.keep("ended")

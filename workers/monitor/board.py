@@ -21,13 +21,14 @@ from shared.jobs.store import JobStore
 from shared.logs import configure
 from shared.settings import Settings
 from workers.monitor.door import check_listening, refuse
-from workers.monitor.pages import STATIC, Cancel, GuardedMetrics, Job, JobInfo, Jobs, Refused
+from workers.monitor.pages import STATIC, Cancel, GuardedMetrics, Job, JobInfo, Jobs, JobsData, Refused
 from workers.monitor.reader import Reader
 from workers.monitor.table import Table
 
 _PAGES = [
     url(r"/task/(.+)", Job),
     url(r"/tasks", Jobs),
+    url(r"/tasks/datatable", JobsData),
     url(r"/api/task/info/(.*)", JobInfo),
     url(r"/api/task/revoke/(.+)", Cancel),
     url(r"/metrics", GuardedMetrics),

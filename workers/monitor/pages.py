@@ -9,7 +9,7 @@ from typing import Any
 from flower.api.control import TaskRevoke
 from flower.api.tasks import TaskInfo
 from flower.views.monitor import Metrics
-from flower.views.tasks import TasksView, TaskView
+from flower.views.tasks import TasksDataTable, TasksView, TaskView
 from tornado.web import HTTPError, RequestHandler, authenticated
 
 from shared.errors import Unavailable
@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 _OURS = b'<link rel="stylesheet" href="%sconveyor/board.css"><script src="%sconveyor/board.js"></script></body>'
 STATIC = Path(__file__).parent / "static"
+
+#: Rows are read several times a second; a busy machine may take a moment longer.
+LONGEST_BEHIND_SECONDS = 5.0
 
 #: What an operator reads after pressing Revoke or Terminate.
 _TOLD = {
@@ -96,6 +99,17 @@ class JobInfo(_Fresh, TaskInfo):  # type: ignore[misc]
 
 class Jobs(_Live, TasksView):  # type: ignore[misc]
     """The list."""
+
+
+class JobsData(TasksDataTable):  # type: ignore[misc]
+    """The rows of the list, and in a header how old they are."""
+
+    def set_default_headers(self) -> None:
+        """`X-Board-Behind`: seconds since the rows were last known to be right, from the fifth on."""
+        super().set_default_headers()
+        behind = self.application.reader.behind_seconds()
+        if behind >= LONGEST_BEHIND_SECONDS:
+            self.set_header("X-Board-Behind", str(round(behind)))
 
 
 class GuardedMetrics(Metrics):  # type: ignore[misc]

@@ -10,6 +10,7 @@ So it does not matter when Flower was started, what it missed, or whether a work
 import asyncio
 import heapq
 import logging
+import time
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, cast
@@ -43,6 +44,8 @@ class Reader:
         self._read_up_to: dict[str, str] = {}
         self._between: set[str] = set()
         self._round_at = 0.0
+        #: When the rows were last known to be right, monotonic; the start counts as such.
+        self._right_at = time.monotonic()
         #: The rows of this round that were not read again yet.
         self._left: list[str] = []
 
@@ -54,6 +57,7 @@ class Reader:
                 await self._fill()
                 while True:
                     await self._follow()
+                    self._right_at = time.monotonic()
                     failures = 0
             except Unavailable as error:
                 log.warning("rows are not up to date", extra={"error": str(error)})
@@ -61,6 +65,10 @@ class Reader:
                 log.exception("rows are not up to date")
             failures += 1
             await asyncio.sleep(delay(TROUBLE, failures))
+
+    def behind_seconds(self) -> float:
+        """How long the rows may have been wrong by now."""
+        return time.monotonic() - self._right_at
 
     async def look_at(self, job_ids: Iterable[str]) -> None:
         """Read these jobs and write their rows; a row whose record is gone goes, too. A round trip per 250."""

@@ -9,9 +9,10 @@
         list = document.getElementById("tasks-table"),
         filters = document.querySelector(".task-state-filters");
 
-    // Nobody wants text to vanish that is being read, marked or copied.
+    // What is being read, marked, reached by keyboard or waited for must not vanish under somebody's hands.
     function disturbs() {
-        return document.hidden || String(window.getSelection()) !== "" || document.querySelector(".toast.show");
+        return document.hidden || $.active > 0 || String(window.getSelection()) !== "" ||
+            document.querySelector(".toast.show") || document.activeElement.matches("#task-page *, #tasks-table *");
     }
 
     function refresh() {
@@ -33,10 +34,30 @@
         new bootstrap.Toast(box, {delay: 5000}).show();
     }
 
+    // Old rows look like new ones, so it is said above them; and nobody wants to be asked to dismiss it every two seconds.
+    function tellAge(event, settings, rows, answer) {
+        var notice = document.getElementById("board-notice"),
+            behind = rows ? Number(answer.getResponseHeader("X-Board-Behind")) : 0;
+        notice.textContent = !rows ? "Flower does not answer. This is how it was." :
+            behind ? "This is how it was " + behind + " seconds ago: Redis does not answer." : "";
+        notice.hidden = notice.textContent === "";
+        return true;
+    }
+
+    function addNotice() {
+        var notice = document.createElement("p");
+        notice.id = "board-notice";
+        notice.className = "alert alert-warning m-2";
+        notice.setAttribute("role", "status");
+        notice.hidden = true;
+        list.parentNode.insertBefore(notice, list);
+    }
+
     function cancel(job) {
         var top = document.getElementById("url_prefix").value.replace(/^\/*|\/*$/g, "");
         // Rows move while one aims at them.
         if (!window.confirm("Cancel this job?\n\n" + job.name + "\n" + job.uuid)) {
+            document.activeElement.blur();
             return;
         }
         $.ajax({type: "POST", url: (top && "/" + top) + "/api/task/revoke/" + encodeURIComponent(job.uuid), dataType: "json"})
@@ -98,6 +119,8 @@
         FILTERS.forEach(function (one) {
             addFilter(one[0], one[1]);
         });
+        addNotice();
+        $(list).on("xhr.dt", tellAge);
         $(list).on("init.dt", function () {
             document.querySelector("#tasks-table_filter input").placeholder = "ada   kwargs:user=42   state:FAILURE worker:w1@host";
         });
