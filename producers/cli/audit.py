@@ -20,9 +20,7 @@ async def show(last: int, *, as_json: bool) -> int:
         for act in acts:
             typer.echo(json.dumps(asdict(act) | {"at": act.at.isoformat()}, ensure_ascii=False))
     elif acts:
-        rows = [
-            (f"{act.at.astimezone():%Y-%m-%d %H:%M:%S}", act.who, act.action, act.target, act.reason) for act in acts
-        ]
+        rows = [(f"{act.at.astimezone():%Y-%m-%d %H:%M:%S}", act.who, act.action, act.what, act.reason) for act in acts]
         for line in columns(("when", "who", "what", "of", "why"), rows):
             typer.echo(line)
     else:

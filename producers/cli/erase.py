@@ -14,6 +14,9 @@ from shared.database import Database
 from shared.jobs.by import By
 from shared.settings import Settings
 
+#: Runs named to a person; JSON has all of them.
+MOST_NAMED = 5
+
 
 async def erase(frontend: str, user: str, reason: str, *, yes: bool, wait_seconds: float, as_json: bool) -> int:
     """Erase a user, after asking. 2 when nobody agreed, 3 when jobs of his have not ended: then erase again."""
@@ -53,6 +56,5 @@ def _print(done: Erased, user: str) -> None:
     for line in NOT_ERASED:
         typer.echo(f"  {line}")
     if done.runs:
-        typer.echo("Its runs at ComfyUI Deploy:")
-        for run_id in done.runs:
-            typer.echo(f"  {run_id}")
+        more = f" and {len(done.runs) - MOST_NAMED} more, see --json" if len(done.runs) > MOST_NAMED else ""
+        typer.echo(f"Runs at ComfyUI Deploy: {', '.join(done.runs[:MOST_NAMED])}{more}")

@@ -3,6 +3,7 @@
 Most acts are written by the script that carries them out; `note` is for those that take several steps.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self, cast
@@ -29,6 +30,14 @@ class Act:
     def read(cls, id_: str, fields: dict[str, str]) -> Self:
         """A line as it is stored; what another version left out is empty."""
         return cls(id_, *(fields.get(name, "") for name in ("who", "action", "target", "reason", "before", "after")))
+
+    @property
+    def what(self) -> str:
+        """The target as people call it: a pause knows its workflow's name."""
+        try:
+            return str(json.loads(self.after or self.before)["name"])
+        except (ValueError, KeyError, TypeError):
+            return self.target
 
     @property
     def at(self) -> datetime:

@@ -68,6 +68,7 @@ def test_a_pause_holds_jobs_back_until_it_is_resumed(
     enqueue("bob")
     assert stage.redis.zscore("conveyor:window", second) is not None
     assert acts() == [("pause", scope, "the model is broken"), ("resume", scope, "")]
+    assert name in conveyor("audit").stdout
     assert "Nothing is paused" in conveyor("pauses").stderr
     assert "Was not paused" in conveyor("resume", *options).stdout
 

@@ -16,7 +16,7 @@ async def checks(database: Database) -> AsyncIterator[Check]:
     for pause in found:
         minutes = max(0.0, time.time() - pause.since / 1000) / 60
         finding = f"{pause.name} is paused for {minutes:,.0f} min by {pause.who}: {pause.reason}"
-        yield warn("pauses", finding, f"jobs wait until: {_resume(pause)}")
+        yield warn("pauses", finding, f"when that is over: {_resume(pause)}")
 
 
 def _resume(pause: Pause) -> str:
