@@ -2,7 +2,8 @@
 
 Long jobs have lanes and a window of their own beside those of their machine. A training holds its place for hours: among
 pictures a few of them would fill the machine's window, and nobody's picture would leave its lane until one has ended. On a
-machine that only one workflow uses, long jobs may have every container; on one that is shared, half of them.
+machine that only one workflow uses, long jobs may have every container; on one that is shared, half of them
+(docs/decisions/0017).
 
 Read next: `shared/jobs/lanes.py`.
 """

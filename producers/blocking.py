@@ -9,9 +9,9 @@ May be used from many threads at once. In asyncio code use `Producer`: these cal
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from producers.handle import Cancelled, Status
 from producers.producer import Producer, Request
@@ -19,11 +19,13 @@ from shared.jobs.event import Event
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from producers.recipes import Ordered
     from producers.saving import Saved
     from shared.media.sources import Source
     from shared.media.uploads import Upload
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class SyncProducer:
@@ -53,6 +55,15 @@ class SyncProducer:
         """Accept one job: its id, and whether it is new."""
         job = self._call(self._producer.enqueue(request, validate=validate))
         return job.id, job.created
+
+    def order(
+        self,
+        recipe: Callable[Concatenate[Producer, P], Coroutine[Any, Any, "Ordered"]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> "Ordered":
+        """Carry out a recipe: `producer.order(make_image, "a fox", workflow="portrait", ...)`. Wait with `ordered.job.id`."""
+        return self._call(recipe(self._producer, *args, **kwargs))
 
     def status(self, job_id: str) -> Status:
         """The job as it is now."""

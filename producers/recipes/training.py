@@ -47,7 +47,12 @@ async def train_model(
     signature = await signature_for(producer, request)
     if signature is not None and signature.complete and find(signature, "input_images") is None:
         raise InvalidInput([Problem("images", f"this workflow takes none, only: {', '.join(signature.by_name)}")])
-    uploads = await asyncio.gather(*(producer.upload(image) for image in images))
-    sent = spelled(signature, given | {"input_images": [upload.url for upload in uploads]})
+    # All are tried before one is told of: uploads that went well are not made again.
+    uploads = await asyncio.gather(*(producer.upload(image) for image in images), return_exceptions=True)
+    for upload in uploads:
+        if isinstance(upload, BaseException):
+            raise upload
+    addresses = [upload.url for upload in uploads if not isinstance(upload, BaseException)]
+    sent = spelled(signature, given | {"input_images": addresses})
     usual = {"run_timeout_seconds": RUN_SECONDS, "queue_timeout_seconds": QUEUE_SECONDS, "progress": True}
     return await order(producer, usual | request, sent)

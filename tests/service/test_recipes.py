@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from producers import Producer, make_image, rerun, train_model, tweak, variation
+from producers import Producer, SyncProducer, make_image, rerun, train_model, tweak, variation
 from producers.admission import LONG_RUN_SECONDS
 from shared.errors import InvalidInput, JobNotFound
 from tests.service.cli_stage import Stage, conveyor
@@ -106,6 +106,15 @@ def test_a_job_is_asked_for_again_from_the_command_line(stage: Stage) -> None:
     assert told["inputs"] == {"prompt": "a fox", "seed": told["seed"], "steps": 12}
     assert varied.stderr == f"seed {told['seed']}\n"
     assert conveyor("rerun", "01a1fb4b-efc2-79a1-94b1-f3ed4809d12e").exit_code == 2
+
+
+def test_a_recipe_can_be_carried_out_without_an_event_loop(stage: Stage) -> None:
+    """The blocking producer takes any of them."""
+    with SyncProducer.from_env() as producer:
+        asked = {"deployment_id": PORTRAIT, **WHO}
+        ordered = producer.order(make_image, "a fox", input_seed=7, **asked)
+        again = producer.order(tweak, ordered.job.id, {"input_prompt": "a wolf"})
+        assert producer.status(again.job.id).job.request.inputs == {"input_prompt": "a wolf", "input_seed": 7}
 
 
 # -- training ---------------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ def talk(work: Callable[[Session], Awaitable[int | None]]) -> None:
         client = ComfyDeploy(settings.api_url, settings.require_api_key(), observe=observe_call)
         async with client as api, Database.open(settings.redis_url) as database:
             bucket = TokenBucket(database, settings)
-            return await work(Session(api, bucket, Catalog(database, settings, bucket, api))) or OK
+            async with Catalog(database, settings, bucket, api) as catalog:
+                return await work(Session(api, bucket, catalog)) or OK
 
     carry_out(opened)
