@@ -133,8 +133,9 @@ class ComfyDeploy:
         *,
         path: Mapping[str, str] | None = None,
         params: Mapping[str, str | int | None] | None = None,
-        content: bytes | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
         content_type: str = "application/json",
+        size: int | None = None,
         timeout_seconds: float | None = None,
         repeatable: bool = True,
         most_bytes: int | None = None,
@@ -143,13 +144,18 @@ class ComfyDeploy:
 
         `route` is `METHOD /template/{name}`; `path` fills the template, `params` that are None are left out. No
         answer raises Unavailable, or Undecided when the call is not `repeatable` and the request may have been sent.
-        Of a body longer than `most_bytes` the JSON is read as far as it came.
+        Of a body longer than `most_bytes` the JSON is read as far as it came. A `content` that is a stream needs its
+        `size`; InvalidInput when it turns out to have another, and what the stream itself raises.
         """
         method, _, template = route.partition(" ")
         url = self.base_url + template.format_map({name: _segment(name, value) for name, value in (path or {}).items()})
         total = timeout_seconds or (self.timeouts.read_seconds if repeatable else self.timeouts.submit_seconds)
         if self._http.is_closed:
             raise Stopping(f"{route}: the client has been closed")
+        headers = {"content-type": content_type} if content is not None else {}
+        if content is not None and not isinstance(content, bytes):
+            content = Sending(content, size or 0)
+            headers["content-length"] = str(size or 0)
         status: int | None = None
         started = time.perf_counter()
         try:
@@ -159,7 +165,7 @@ class ComfyDeploy:
                     url,
                     params={name: value for name, value in (params or {}).items() if value is not None},
                     content=content,
-                    headers={"content-type": content_type} if content is not None else None,
+                    headers=headers,
                     timeout=self._timeout(total),
                 )
                 response = await self._http.send(request, stream=True)
@@ -170,6 +176,8 @@ class ComfyDeploy:
             status = response.status_code
             return self._answer(route, response, body, is_whole=is_whole)
         except FAILURES as error:
+            if isinstance(content, Sending):
+                content.complain()
             # `from None`: what hangs below holds the request with its headers, and some tracebacks print locals.
             message = f"{route} got no answer: {self._without_key(_described(error))}"
             if repeatable or never_sent(error):

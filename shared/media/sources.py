@@ -39,13 +39,27 @@ class Content:
     #: SHA-256 in hex of the content and the ending it goes under: what the API makes of a file depends on both.
     digest: str
 
-    def read(self) -> bytes:
-        """All of it. Raises `InvalidInput` when the file has changed: others would get it under the wrong digest."""
-        self.file.seek(0)
-        content = self.file.read()
-        if _digest_of(hashlib.sha256(content), self.name, self.content_type) != self.digest:
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """All of it, from the disk as it is asked for; may be asked for again.
+
+        Raises `InvalidInput` before the last piece when the file has changed: others would get it under the wrong digest,
+        and a body that ends too soon is stored by nobody.
+        """
+        digest = hashlib.sha256()
+
+        def read() -> bytes:
+            piece = self.file.read(_PIECE_BYTES)
+            digest.update(piece)
+            return piece
+
+        await asyncio.to_thread(self.file.seek, 0)
+        last = await asyncio.to_thread(read)
+        while piece := await asyncio.to_thread(read):
+            yield last
+            last = piece
+        if _digest_of(digest, self.name, self.content_type) != self.digest:
             raise InvalidInput([Problem("file", "changed while it was read")])
-        return content
+        yield last
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -174,7 +175,39 @@ async def test_a_file_that_changes_while_it_goes_up_is_refused(
     monkeypatch.setattr(uploads, "_token", write_and_token)
     with pytest.raises(InvalidInput, match="changed while"):
         await uploads.upload(path)
-    assert await api.calls(UPLOAD) == 0
+    monkeypatch.setattr(uploads, "_token", token)
+    kept = await uploads.upload(path)
+    assert not kept.known
+    assert await fetched(kept.url) == PNG + b"more"
+
+
+async def test_what_the_api_does_not_take_goes_to_the_store_behind_it(
+    processes: Processes, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an address signed for it: one call of the API, once for each content, as with the others."""
+    monkeypatch.setattr(module, "MOST_UPLOAD_BYTES", 1000)
+    uploads = await processes.open()
+    (tmp_path / "fox.png").write_bytes(PNG)
+    first = await uploads.upload(tmp_path / "fox.png")
+    again = await uploads.upload(PNG)
+    assert (first.known, again.known, again.url) == (False, True, first.url)
+    assert (await fetched(first.url), first.size) == (PNG, len(PNG))
+    assert (await api.calls(UPLOAD), await api.calls("GET /assets/presigned-url")) == (0, 1)
+
+
+async def test_a_file_goes_up_as_it_is_read(processes: Processes, tmp_path: Path) -> None:
+    """Forty megabytes, of which a few are in memory at a time."""
+    path = tmp_path / "fox.bin"
+    path.write_bytes(PNG + bytes(40_000_000))
+    uploads = await processes.open()
+    tracemalloc.start()
+    try:
+        kept = await uploads.upload(path, "fox.png")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept.size == len(PNG) + 40_000_000
+    assert most < 12_000_000
 
 
 @pytest.mark.parametrize("path", ["page.png", "error.png", "forbidden.png", "round", "endless.png"])

@@ -67,9 +67,10 @@ def upload(file: File, *, content_type: Type = None, as_json: AsJson = False) ->
 
     async def work(session: Session) -> None:
         with _opened(file) as opened:
-            content = opened.read()
-        async with session.call() as api:
-            kept = await api.files.upload(file.name, content, _type_of(file.name, content_type))
+            size = file.stat().st_size
+            async with session.call() as api:
+                kind = _type_of(file.name, content_type)
+                kept = await api.files.upload(file.name, _parts(opened), kind, size=size)
         if as_json:
             show_one(kept, as_json=True)
         else:
