@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from producers.local.processes import Supervised
 from producers.local.redis_server import RedisServer
 from shared.database import Database
 from shared.settings import PREFIX, Settings
+from tests.hunt import HUNT, Records
 
 OURS = ("COMFY_DEPLOY_", "REDIS_URL", "DEPLOYMENT", PREFIX)
 
@@ -39,13 +41,39 @@ def _clean_logging() -> Iterator[None]:
     root.handlers = handlers
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _hunted_logs() -> Iterator[None]:
+    """What this process logs, and where the programs log that tests start, is searched for secrets."""
+    start = Supervised.start
+
+    async def noted(program: Supervised) -> None:
+        HUNT.log_file(program.log_path)
+        await start(program)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Supervised, "start", noted)
+        records = Records(HUNT)
+        logging.getLogger().addHandler(records)
+        yield
+        logging.getLogger().removeHandler(records)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_secret_is_left(_hunted_logs: None) -> Iterator[None]:
+    """After each module no secret is where it must not be (`tests/hunt.py`)."""
+    yield
+    HUNT.search()
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A real server, one for each test process; never the one of REDIS_URL, which may hold somebody's data."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
+    HUNT.redis(server.url)
     server.stop()
+    HUNT.search(whole=True)  # pytest shows one error of a test's end
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 
+from tests.hunt import HUNT
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -50,8 +52,6 @@ class Sink:
 
     def __init__(self) -> None:
         self.spans: list[Seen] = []
-        #: Everything that came in, as text; what the search for secrets reads.
-        self.text = ""
         sink = self
 
         class Taking(BaseHTTPRequestHandler):
@@ -72,7 +72,7 @@ class Sink:
     def take(self, body: bytes) -> None:
         """Take in one export."""
         told = MessageToDict(ExportTraceServiceRequest.FromString(body))
-        self.text += str(told)
+        HUNT.text("spans", str(told))
         for resource in told.get("resourceSpans", []):
             service = _plain(resource["resource"]["attributes"]).get("service.name", "")
             for scope in resource["scopeSpans"]:

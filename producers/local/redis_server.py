@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -50,12 +50,15 @@ class RedisServer:
 
     folder: Path
     port: int = 0
+    #: Asked of everybody who connects; empty is none.
+    password: str = field(default="", repr=False)
     _process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """What belongs into `REDIS_URL`."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        account = f":{self.password}@" if self.password else ""
+        return f"redis://{account}127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start and wait until it answers. Raises `MissingSetting` with the server's own words when it does not."""
@@ -72,10 +75,17 @@ class RedisServer:
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
         }
+        # In a file: arguments are seen by everybody on the machine.
+        secrets = self.folder / "secrets.conf"
+        secrets.touch(mode=0o600)
+        secrets.write_text(f"requirepass {self.password}\n" if self.password else "")
         arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         with log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own list, no shell
-                [server_binary(), *arguments], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                [server_binary(), str(secrets), *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
@@ -86,7 +96,7 @@ class RedisServer:
         raise MissingSetting("The embedded Redis did not start.", check=f"{log}: {log.read_text()[-300:]}")
 
     def _answers(self) -> bool:
-        with redis.Redis(port=self.port, socket_timeout=1) as client, contextlib.suppress(redis.RedisError, OSError):
+        with redis.Redis.from_url(self.url, socket_timeout=1) as client, contextlib.suppress(redis.RedisError, OSError):
             return bool(client.ping())
         return False
 

@@ -31,6 +31,8 @@ class Stack:
     seed: int = 1
     #: A key for an API that is started elsewhere; with it, no simulator is.
     api_key: str = ""
+    #: What the simulator takes as an API key.
+    simulator_key: str = SIMULATOR_KEY
     #: 0 takes any free port.
     simulator_port: int = 0
     #: Settings for the workers, beside those of this process's environment.
@@ -75,12 +77,12 @@ class Stack:
         return program
 
     async def _start_simulator(self) -> None:
-        command = [sys.executable, "-m", "simulator", "--port", str(self.simulator_port), "--key", SIMULATOR_KEY]
+        command = [sys.executable, "-m", "simulator", "--port", str(self.simulator_port), "--key", self.simulator_key]
         command += ["--speed", str(self.speed), "--seed", str(self.seed)]
         line = await wait_for_words(await self.start("simulator", command), "listening on")
         found = re.search(r"http://[\d.]+:\d+", line)
         self.simulator_url = found.group() if found else ""
-        self.env |= {"COMFY_DEPLOY_API_URL": f"{self.simulator_url}/api", "COMFY_DEPLOY_API_KEY": SIMULATOR_KEY}
+        self.env |= {"COMFY_DEPLOY_API_URL": f"{self.simulator_url}/api", "COMFY_DEPLOY_API_KEY": self.simulator_key}
 
     async def start_worker(self, name: str) -> Supervised:
         """Start a worker as the Procfile does, under a node name of its own; returns when it takes messages."""

@@ -20,6 +20,8 @@ from shared.jobs.event import Event
 from shared.jobs.record import Job
 from shared.jobs.store import JobStore
 from shared.settings import Settings
+from tests.hunt import PRIVATE
+from tests.spans import Sink
 
 RATE, BURST = 20.0, 20
 FRONTENDS = ("telegram", "discord", "web")
@@ -85,10 +87,19 @@ class Site:
     """The running Conveyor."""
 
     def __init__(
-        self, stack: Stack, redis: RedisServer, settings: Settings, producer: Producer, http: httpx.AsyncClient
+        self,
+        stack: Stack,
+        redis: RedisServer,
+        settings: Settings,
+        producer: Producer,
+        http: httpx.AsyncClient,
+        *,
+        sink: Sink,
     ) -> None:
         self.stack, self.redis, self.settings, self.producer = stack, redis, settings, producer
         self.http = http
+        #: What the processes tell as traces.
+        self.sink = sink
         self.app = make_app(settings)
         self._names = 2
 
@@ -139,7 +150,12 @@ class Site:
 
     async def enqueue(self, workflow: str = "SDXL Portrait", *, n: int = 0, **parts: Any) -> JobHandle:
         """One job; `n` spreads jobs over frontends and users."""
-        request = {"workflow": workflow, "frontend": FRONTENDS[n % 3], "user": {"id": f"u{n % 7}"}}
+        request = {
+            "workflow": workflow,
+            "frontend": FRONTENDS[n % 3],
+            "user": {"id": f"u{n % 7}"},
+            "meta": {"session_token": PRIVATE},
+        }
         return await self.producer.enqueue(request | {"inputs": NEEDED.get(workflow, {})} | parts)
 
     async def jobs(self, ids: Iterable[str]) -> list[Job]:

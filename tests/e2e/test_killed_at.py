@@ -27,6 +27,7 @@ from shared.settings import Settings
 from tasks.adopt import LONGEST_SEARCH_SECONDS, SETTLED_SECONDS
 from tasks.fault_points import FaultPoint
 from tests.e2e.site import Site, until
+from tests.hunt import API_KEY, HUNT, REDIS_PASSWORD
 from tests.spans import Sink, connected
 
 #: Promise 4, and what a slow machine may add to it.
@@ -71,17 +72,19 @@ async def aftermath(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[A
     folder = tmp_path_factory.mktemp("killed-at")
     async with AsyncExitStack() as exits:
         patch = exits.enter_context(pytest.MonkeyPatch.context())
-        redis = await exits.enter_async_context(RedisServer(folder / "redis"))
+        redis = await exits.enter_async_context(RedisServer(folder / "redis", password=REDIS_PASSWORD))
         patch.setenv("REDIS_URL", redis.url)
         sink = exits.enter_context(Sink())
         traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         patch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
-        stack = await exits.enter_async_context(Stack(folder, workers=0, speed=50, settings=traces))
+        stack = await exits.enter_async_context(
+            Stack(folder, workers=0, speed=50, simulator_key=API_KEY, settings=traces)
+        )
         names = Settings.names()
         settings = Settings.from_env({name: text for name, text in stack.env.items() if name in names})
         producer = await exits.enter_async_context(Producer(settings))
         http = httpx.AsyncClient(base_url=stack.simulator_url, timeout=10, trust_env=False)
-        site = Site(stack, redis, settings, producer, await exits.enter_async_context(http))
+        site = Site(stack, redis, settings, producer, await exits.enter_async_context(http), sink=sink)
         await site.calm()
 
         deaths = {point: await dies(site, folder, point, workflow) for point, workflow in WORKFLOWS.items()}
@@ -95,6 +98,7 @@ async def aftermath(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[A
         searched_after = time.monotonic() - deaths["after_intent"].died
         await asyncio.gather(*(ends(site, death) for death in deaths.values()))
         yield Aftermath(site, deaths, searched_after, sink)
+        HUNT.redis(redis.url)
 
 
 async def dies(site: Site, folder: Path, point: FaultPoint, workflow: str) -> Death:

@@ -28,6 +28,7 @@ from shared.jobs.event import JobError, Output, Progress
 from shared.jobs.event import Result as Outcome
 from shared.jobs.states import JobState
 from shared.jobs.store import JobStore
+from tests.hunt import HUNT
 
 SCRIPT = Path(sys.executable).with_name("conveyor")
 DEADLINE_SECONDS = 20.0
@@ -184,4 +185,5 @@ def stage(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setenv("REDIS_URL", stage.url)
     monkeypatch.setenv("COLUMNS", "200")
     yield stage
+    HUNT.redis(stage.url)
     stage.close()
