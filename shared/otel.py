@@ -4,6 +4,7 @@ The provider is ours alone and not the process's global one: FastAPI and others 
 of their own, addresses with their queries among it.
 """
 
+import logging
 import threading
 import time
 import uuid
@@ -239,6 +240,8 @@ def exporting(settings: Settings, service: str, environ: Mapping[str, str]) -> O
     # Only here: a program that traces by itself may have another exporter, and we do without this one.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
+    # A collector that is away would fill the log with each try; what was given up is still said.
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
     facts = {"service.instance.id": uuid.uuid4().hex[:12]}
     if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
         facts["service.name"] = service

@@ -14,9 +14,13 @@ import json
 import os
 import re
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from shared.errors import MissingSetting
+from shared.secret_files import with_secret_files
 from shared.settings import Settings
 
 HIDDEN = "(hidden)"
@@ -56,10 +60,14 @@ _PLACES = re.compile(
     r"[^&\s\"'<>\\,@]+"
 )
 
+#: One of these is in whatever `_PLACES` matches; most lines have none, and looking for them is cheap.
+_SIGNS = ("x-amz-", "x-goog-", "?", "&", "\\u0026", "bearer ", "bot", "://")
+
 #: Of other programs that run in our processes.
 _FOREIGN = ("FLOWER_BASIC_AUTH", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 
 
+@lru_cache(1024)
 def is_secret_name(name: str) -> bool:
     """Whether a field of this name holds a secret: `bearer_token`, `X-Api-Key`, `callbackSecret`."""
     words = [word.lower() for word in _WORDS.findall(name)]
@@ -76,11 +84,13 @@ def secrets_of(settings: Settings, environ: Mapping[str, str] | None = None) -> 
         found.add(entry.get_secret_value().partition(":")[2])
     if password := urlsplit(settings.redis_url).password:
         found |= {password, unquote(password)}
+    with suppress(MissingSetting):  # whoever needs it says so
+        environ = with_secret_files(environ, {"FLOWER_BASIC_AUTH"})
     for name in _FOREIGN:
-        for part in environ.get(name, "").split(","):
-            separator = ":" if name == "FLOWER_BASIC_AUTH" else "="
-            found.add(unquote(part.partition(separator)[2]).strip())
-            found.add(unquote(part.partition(separator)[2]).strip().rpartition(" ")[2])
+        # `name:password,…`, and of headers `name=value,…`, where the value may be `Bearer …`.
+        for part in environ.get(name, "").replace("\n", ",").split(","):
+            value = unquote(re.split("[:=]", part, maxsplit=1)[-1]).strip()
+            found |= {value, value.rpartition(" ")[2]}
     return {value for value in found if len(value) >= SHORTEST}
 
 
@@ -91,8 +101,8 @@ class Redaction:
         values = secrets_of(settings, environ)
         # As they are, as JSON writes them, and as addresses do.
         spelt = {spelling for value in values for spelling in (value, json.dumps(value)[1:-1], quote(value, safe=""))}
-        longest_first = sorted(spelt, key=len, reverse=True)
-        self._values = re.compile("|".join(map(re.escape, longest_first))) if spelt else None
+        # The longest first: one may be a part of another.
+        self._values = sorted(spelt, key=len, reverse=True)
 
     def fields(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """A processor of structlog: hide the fields whose names say that they are secret."""
@@ -111,6 +121,9 @@ class Redaction:
 
     def text(self, line: str) -> str:
         """A rendered line without secret values, and without what signs addresses."""
-        if self._values is not None:
-            line = self._values.sub(HIDDEN, line)
-        return _PLACES.sub(rf"\g<before>{HIDDEN}", line)
+        for value in self._values:
+            line = line.replace(value, HIDDEN)
+        small = line.lower()
+        if any(sign in small for sign in _SIGNS):
+            line = _PLACES.sub(rf"\g<before>{HIDDEN}", line)
+        return line

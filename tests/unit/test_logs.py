@@ -3,10 +3,12 @@
 import asyncio
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
 from shared.logs import about, configure
+from shared.redaction import secrets_of
 from shared.settings import Settings
 
 
@@ -145,3 +147,23 @@ def test_the_level_is_that_of_the_settings(capsys: pytest.CaptureFixture[str]) -
     written = capsys.readouterr().out
     assert "odd" in written
     assert "ordinary" not in written
+
+
+def test_secrets_of_other_programs_in_our_processes_are_known() -> None:
+    """Flower's password, also from a file, and what the collector of traces is told; words too short to be secrets are not."""
+    environ = {
+        "FLOWER_BASIC_AUTH": "ops:flower-pass,dev:other-pass",
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20collector-token,x-a=b",
+    }
+    found = secrets_of(Settings.from_env(ENVIRON), environ)
+    assert {"flower-pass", "other-pass", "collector-token"} <= found
+    assert {"b", ""}.isdisjoint(found)
+    assert {API_KEY, SECRET, GATEWAY_KEY, REDIS_PASSWORD} <= found
+
+
+def test_flowers_password_from_a_file_is_known(tmp_path: Path) -> None:
+    """As it is read by Flower; a file that is not there is Flower's business."""
+    file = tmp_path / "auth"
+    file.write_text("ops:flower-pass\n")
+    assert "flower-pass" in secrets_of(Settings(), {"FLOWER_BASIC_AUTH_FILE": str(file)})
+    assert secrets_of(Settings(), {"FLOWER_BASIC_AUTH_FILE": str(tmp_path / "none")}) == set()
