@@ -19,6 +19,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from pydantic import SecretStr
+
 from shared.errors import MissingSetting
 from shared.secret_files import with_secret_files
 from shared.settings import Settings
@@ -65,6 +67,8 @@ _SIGNS = ("x-amz-", "x-goog-", "?", "&", "\\u0026", "bearer ", "bot", "://")
 
 #: Of other programs that run in our processes.
 _FOREIGN = ("FLOWER_BASIC_AUTH", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+#: Those that are a secret as a whole: of the archive.
+_FOREIGN_WHOLE = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 @lru_cache(1024)
@@ -79,13 +83,17 @@ def is_secret_name(name: str) -> bool:
 def secrets_of(settings: Settings, environ: Mapping[str, str] | None = None) -> set[str]:
     """The values that are secret in this process."""
     environ = os.environ if environ is None else environ
-    found = {value.get_secret_value() for value in (settings.api_key, settings.secret) if value is not None}
-    for entry in settings.api_keys:
-        found.add(entry.get_secret_value().partition(":")[2])
+    found = set[str]()
+    for _, setting in settings:
+        for one in setting if isinstance(setting, list) else [setting]:
+            if isinstance(one, SecretStr):
+                # Of the gateway's `name:key` the key alone, too.
+                found |= {one.get_secret_value(), one.get_secret_value().rpartition(":")[2]}
     if password := urlsplit(settings.redis_url).password:
         found |= {password, unquote(password)}
     with suppress(MissingSetting):  # whoever needs it says so
         environ = with_secret_files(environ, {"FLOWER_BASIC_AUTH"})
+    found |= {environ.get(name, "") for name in _FOREIGN_WHOLE}
     for name in _FOREIGN:
         # `name:password,…`, and of headers `name=value,…`, where the value may be `Bearer …`.
         for part in environ.get(name, "").replace("\n", ",").split(","):

@@ -2,6 +2,7 @@
 
 import threading
 from base64 import b64decode
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -51,7 +52,8 @@ class Sink:
     """The collector. Use as `with`."""
 
     def __init__(self) -> None:
-        self.spans: list[Seen] = []
+        self._bodies: list[bytes] = []
+        self._spans: list[Seen] = []
         sink = self
 
         class Taking(BaseHTTPRequestHandler):
@@ -70,24 +72,16 @@ class Sink:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def take(self, body: bytes) -> None:
-        """Take in one export."""
-        told = MessageToDict(ExportTraceServiceRequest.FromString(body))
-        HUNT.text("spans", str(told))
-        for resource in told.get("resourceSpans", []):
-            service = _plain(resource["resource"]["attributes"]).get("service.name", "")
-            for scope in resource["scopeSpans"]:
-                for span in scope["spans"]:
-                    self.spans.append(
-                        Seen(
-                            span["name"],
-                            _hex(span["traceId"]),
-                            _hex(span["spanId"]),
-                            _hex(span.get("parentSpanId", "")),
-                            str(service),
-                            _plain(span.get("attributes", [])),
-                            tuple(event["name"] for event in span.get("events", [])),
-                        )
-                    )
+        """Take in one export. Read it later: the test that waits meanwhile is in this process, too."""
+        HUNT.text("spans", body.decode(errors="replace"))
+        self._bodies.append(body)
+
+    @property
+    def spans(self) -> list[Seen]:
+        """Everything that came in so far."""
+        while self._bodies:
+            self._spans += _read(self._bodies.pop(0))
+        return self._spans
 
     def of(self, job_id: str) -> list[Seen]:
         """The spans of a job's trace: those that name it, and those below them."""
@@ -101,6 +95,23 @@ class Sink:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def _read(body: bytes) -> Iterator[Seen]:
+    told = MessageToDict(ExportTraceServiceRequest.FromString(body))
+    for resource in told.get("resourceSpans", []):
+        service = _plain(resource["resource"]["attributes"]).get("service.name", "")
+        for scope in resource["scopeSpans"]:
+            for span in scope["spans"]:
+                yield Seen(
+                    span["name"],
+                    _hex(span["traceId"]),
+                    _hex(span["spanId"]),
+                    _hex(span.get("parentSpanId", "")),
+                    str(service),
+                    _plain(span.get("attributes", [])),
+                    tuple(event["name"] for event in span.get("events", [])),
+                )
 
 
 def _hex(text: str) -> str:
