@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Dialog, Page, Route, expect
 
+from producers.levers.audit import newest
 from producers.levers.pauses import Scope, pause, resume
 from producers.local.processes import ROOT
 from shared.database import Database
@@ -222,13 +223,20 @@ async def test_revoke_holds_without_a_worker(site: Site, flower: Flower, operato
     assert operator.alerts == [f"Cancel this job?\n\nSDXL Portrait for telegram:u0\n{waiting.id}"]
     assert (await flower.rows())[waiting.id]["state"] == "REVOKED"
 
-    answer = await flower.http.post(f"/api/task/revoke/{running.id}", params={"terminate": "true"})
+    claim = {"Authorization": "Basic bm9ib2R5"}  # there is no password, so nobody is believed
+    answer = await flower.http.post(f"/api/task/revoke/{running.id}", params={"terminate": "true"}, headers=claim)
     assert "No worker has been heard of lately" in answer.json()["message"]
     assert (await flower.rows())[running.id]["result"].startswith("cancelling; run ")
     await site.start_worker()
     assert (await running.wait(15)).type == "job.cancelled"
     assert [run["status"] for run in await site.runs()] == ["cancelled"]
     assert (await flower.http.post("/api/task/revoke/nobody")).status_code == 404
+    async with Database.open(site.settings.redis_url) as database:
+        acts = await newest(database, 2)
+    assert [(act.who, act.action, act.target) for act in acts] == [
+        ("flower", "cancel", waiting.id),
+        ("flower", "cancel", running.id),
+    ]
     assert "already ended" in (await flower.http.post(f"/api/task/revoke/{running.id}")).text
 
 

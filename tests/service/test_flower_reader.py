@@ -28,12 +28,13 @@ class Desk:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database, self.store, self.lanes = database, JobStore(database), Lanes(database, settings)
+        self.settings = settings
         self.open(most=100)
 
     def open(self, most: int) -> None:
         """An empty table, as after a start."""
         self.table = Table(most)
-        self.reader = Reader(self.database, self.table, most)
+        self.reader = Reader(self.database, self.table, self.settings.model_copy(update={"flower_history": most}))
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -140,8 +141,21 @@ async def test_the_newest_are_kept_and_whatever_goes_on(desk: Desk) -> None:
         ended.append(await desk.bring(JobState.SUCCEEDED))
         await desk.until(lambda: set(desk.table.tasks) == {waiting, *ended[3:]})
         # The page of a single job is read anew, however old.
-        await desk.reader.look_at([ended[0]])
+        await desk.reader.look_closely_at(ended[0])
         assert desk.said(ended[0])[0] == "SUCCESS"
+
+
+async def test_a_jobs_own_page_tells_its_place(desk: Desk) -> None:
+    """How many go first, exactly, at the moment it is looked at; nothing of one that has left its lane."""
+    first, second = await desk.ask(), await desk.ask()
+    for job, ahead in ((first, 0), (second, 1)):
+        await desk.reader.look_closely_at(job)
+        assert (row := desk.row(job))
+        assert row.jobs_ahead == ahead
+    await desk.bring(JobState.RUNNING, first)
+    await desk.reader.look_closely_at(first)
+    assert (row := desk.row(first))
+    assert row.jobs_ahead is None
 
 
 async def test_what_redis_keeps_no_longer_leaves_the_list(desk: Desk) -> None:
@@ -212,7 +226,9 @@ def test_celerys_events_are_counted_and_make_no_rows() -> None:
         table.event({**event, "clock": n, "timestamp": time.time(), "local_received": time.time()})
     assert not table.tasks
     assert table.hinted == {"job-0", "job-1", "job-2"}
+    table.event({"type": "task-sent", "hostname": "gen1@elsewhere", "uuid": "job-3"})
     assert table.counter["w9@host"]["task-succeeded"] == 3
+    assert "gen1@elsewhere" not in table.counter
     labels = {"worker": "w9@host", "type": "task-succeeded", "task": "tasks.submit"}
     assert REGISTRY.get_sample_value("flower_events_total", labels) == 3
     assert [

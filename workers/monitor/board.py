@@ -68,7 +68,7 @@ class Board(Flower):  # type: ignore[misc]  # Flower is published without types
         """Read along for as long as the loop runs."""
         self.database = Database.open(self._conveyor.redis_url)
         self.store = JobStore(self.database, keep_seconds=self._conveyor.job_keep_seconds)
-        self.reader = Reader(self.database, self.events.state, self._conveyor.flower_history)
+        self.reader = Reader(self.database, self.events.state, self._conveyor)
 
         async def read() -> None:
             self._reading = asyncio.create_task(self.reader.run())

@@ -57,12 +57,13 @@ class Cancel(TaskRevoke):  # type: ignore[misc]
         self.write({"message": message})
 
     def _operator(self) -> str:
-        """Who pressed it, as far as Flower knows names."""
+        """Who pressed it; without a password anybody could claim to be somebody."""
         if isinstance(self.current_user, str):
             return self.current_user  # OAuth's
-        _, _, pair = str(self.request.headers.get("Authorization", "")).partition(" ")
-        name, _, _ = b64decode(pair).decode(errors="replace").partition(":")
-        return name or "flower"
+        if not self.application.options.basic_auth:
+            return "flower"
+        _, _, pair = self.request.headers["Authorization"].partition(" ")
+        return b64decode(pair).decode().partition(":")[0]
 
 
 class _Fresh(RequestHandler):
@@ -72,7 +73,7 @@ class _Fresh(RequestHandler):
     async def get(self, job_id: str) -> None:
         """The job as it is now; as it was last seen while Redis is away."""
         try:
-            await self.application.reader.look_at([job_id])  # type: ignore[attr-defined]
+            await self.application.reader.look_closely_at(job_id)  # type: ignore[attr-defined]
         except Unavailable as error:
             log.warning("job not read", extra={"job_id": job_id, "error": str(error)})
         super().get(job_id)

@@ -17,6 +17,8 @@ from typing import Any, cast
 
 from shared.database import Database
 from shared.errors import Unavailable
+from shared.jobs.lanes import Lanes
+from shared.settings import Settings
 from tasks.schedule import TROUBLE, delay
 from workers.monitor.row import FIELDS, row_of
 from workers.monitor.table import Table
@@ -36,10 +38,11 @@ ROUND_SECONDS = 1.0
 class Reader:
     """Reads what may have changed, and writes it into the table."""
 
-    def __init__(self, database: Database, table: Table, most: int) -> None:
+    def __init__(self, database: Database, table: Table, settings: Settings) -> None:
         self._db = database
+        self._lanes = Lanes(database, settings)
         self._table = table
-        self._most = most
+        self._most = settings.flower_history
         #: Stream -> the entry read last.
         self._read_up_to: dict[str, str] = {}
         self._between: set[str] = set()
@@ -83,6 +86,15 @@ class Reader:
                 pauses, dispatched, *records = await pipe.execute()
             for job_id, since, values in zip(page, dispatched, records, strict=True):
                 self._write(job_id, values, dispatched=since is not None, pauses=pauses)
+
+    async def look_closely_at(self, job_id: str) -> None:
+        """Read one job, and what costs too much for all of them: how many go before it."""
+        place = await self._lanes.place(job_id)
+        # Last, and nothing awaited after it: the row may be older than those that are kept.
+        await self.look_at([job_id])
+        row = self._table.tasks.data.get(job_id)
+        if row is not None and place is not None:
+            row.jobs_ahead = place.ahead
 
     def _write(self, job_id: str, values: list[str | None], *, dispatched: bool, pauses: dict[str, str]) -> None:
         record = {name: value for name, value in zip(FIELDS, values, strict=True) if value}

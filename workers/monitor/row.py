@@ -80,6 +80,8 @@ def row_of(record: dict[str, str], *, dispatched: bool, pauses: Mapping[str, str
         "retries": max(0, int(record.get("attempt") or 0) - 1) or None,
         "worker": record.get("worker"),
         "job_state": state.value,
+        # Told on the job's own page only: it changes with every other job.
+        "jobs_ahead": None,
         "run_id": record.get("run_id"),
         "deployment_id": record.get("deployment_id") or None,
         "machine": record.get("pool") or None,

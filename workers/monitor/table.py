@@ -28,6 +28,7 @@ class Row(CeleryTask):
         "result",
         "exception",
         "job_state",
+        "jobs_ahead",
         "run_id",
         "runtime",
         "received",
@@ -45,7 +46,9 @@ class Row(CeleryTask):
         "machine",
         "timestamp",
     )
-    job_state = run_id = waited_in_lane = waited_for_gpu = priority = looks = deployment_id = machine = None
+    job_state = jobs_ahead = run_id = waited_in_lane = waited_for_gpu = priority = looks = deployment_id = machine = (
+        None
+    )
 
     @property
     def ended(self) -> bool:
@@ -76,10 +79,12 @@ class Table(EventsState):  # type: ignore[misc]  # Flower is published without t
         if not event["type"].startswith("task-"):
             super().event(event)
             return
+        self.hinted.add(event["uuid"])
+        if event["type"] == "task-sent":
+            return  # by a producer, of which there may be any number in time
         self.counter[event["hostname"]][event["type"]] += 1
         # One name for all jobs: labels of a metric must not grow with users.
         self.metrics.observe_task(event["hostname"], {**event, "name": SUBMIT_TASK}, self._nobody)
-        self.hinted.add(event["uuid"])
 
     def put(self, job_id: str, row: dict[str, Any]) -> None:
         """Write a job's row."""
