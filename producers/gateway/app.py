@@ -20,9 +20,10 @@ from producers.gateway.feed import Feed
 from producers.gateway.inside import Inside
 from producers.gateway.page_files import PageFiles
 from producers.gateway.rates import Rates
-from producers.gateway.routes import again, events, files, health, hooks, jobs, workflows
+from producers.gateway.routes import again, events, files, health, hooks, jobs, outputs, workflows
 from producers.gateway.told import Teller
 from producers.producer import Producer
+from shared.archive.archive import Archive
 from shared.catalog import Catalog
 from shared.census import Census
 from shared.comfydeploy import ComfyDeploy
@@ -84,7 +85,7 @@ def make_app(settings: Settings, database: Database | None = None, *, publisher:
     app.state.access = Access(settings)
     app.state.rates = Rates(settings.requests_per_minute)
     problems.install(app)
-    for routes in (jobs, again, events, workflows, files, hooks, health):
+    for routes in (jobs, again, outputs, events, workflows, files, hooks, health):
         app.include_router(routes.router)
     _describe(app)
     app.mount("/", PageFiles(str(Path(__file__).parent / "page")), name="page")
@@ -145,6 +146,7 @@ async def _open(
         feed=feed,
         teller=Teller(database, feed),
         uploads=uploads,
+        archive=Archive.open(settings.archive) if settings.archive else None,
     )
 
 

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from producers.gateway.feed import Feed
 from producers.gateway.told import Teller
 from producers.producer import Producer
+from shared.archive.archive import Archive
 from shared.catalog import Catalog
 from shared.census import Census
 from shared.comfydeploy import ComfyDeploy
@@ -35,6 +36,8 @@ class Inside:
     teller: Teller
     #: None without COMFY_DEPLOY_API_KEY.
     uploads: Uploads | None
+    #: None without CONVEYOR_ARCHIVE.
+    archive: Archive | None
 
 
 def inside(request: Request) -> Inside:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import io
 import uuid
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Self
@@ -90,18 +91,25 @@ class Archive:
         except (ValueError, ValidationError):  # no job's id, or not our list
             return None
 
-    async def read(self, job_id: str, copy: Copy, into: IO[bytes]) -> None:
-        """Write a copy into a file. Raises `FileUnusable` when it is gone or is not what was kept; then `into` holds rubbish."""
-        digest = hashlib.sha256()
+    async def pieces(self, job_id: str, copy: Copy) -> AsyncIterator[bytes]:
+        """A copy, piece by piece; the last one only when the whole is what was kept.
 
-        def write(piece: bytes) -> None:
-            digest.update(piece)
-            into.write(piece)
-
+        Raises `FileUnusable` when it is gone or damaged, `Unavailable`, `TellOperator`.
+        """
+        digest, last = hashlib.sha256(), b""
         async for piece in self._shelf.read(f"{folder_of(job_id)}/{copy.name}", copy.size):
-            await asyncio.to_thread(write, piece)
+            if last:
+                yield last
+            await asyncio.to_thread(digest.update, piece)
+            last = piece
         if digest.hexdigest() != copy.digest:
             raise FileUnusable("the copy in the archive is damaged")
+        yield last
+
+    async def read(self, job_id: str, copy: Copy, into: IO[bytes]) -> None:
+        """Write a copy into a file. Raises what `pieces` raises; then `into` holds rubbish."""
+        async for piece in self.pieces(job_id, copy):
+            await asyncio.to_thread(into.write, piece)
 
     async def erase(self, job_id: str) -> int:
         """Delete all that is kept of a job, and answer how many files there were. A repeat finds none.

@@ -18,6 +18,8 @@ class Site:
     asked: list[str] = field(default_factory=list)
     #: Paths that answer 503 so many more times.
     busy: dict[str, int] = field(default_factory=dict)
+    #: Paths with a content and type of their own.
+    other: dict[str, tuple[bytes, str]] = field(default_factory=dict)
 
     def at(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}/{path}"
@@ -28,6 +30,8 @@ class Site:
         if self.busy.get(path, 0) > 0:
             self.busy[path] -= 1
             return web.Response(status=503)
+        if path in self.other:
+            return web.Response(body=self.other[path][0], content_type=self.other[path][1])
         word = path.rpartition("/")[2]
         if word == "short.png":  # promises more than comes
             answer = web.StreamResponse(headers={"content-length": str(len(PNG))})
