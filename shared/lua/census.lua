@@ -28,11 +28,22 @@ local function first(set)
   return tonumber(redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')[2])
 end
 
+-- The same of a set that is only there to be counted. A member that is not in that state any more is taken out: a worker of an
+-- older version, which does not know the set, has moved it, or its record is gone.
+local function oldest(set, state)
+  for _ = 1, 100 do
+    local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
+    if not head[1] or redis.call('HGET', key('job', head[1]), 'state') == state then return tonumber(head[2]) end
+    redis.call('ZREM', set, head[1])
+  end
+end
+
 local function seconds_since(ms)
   return ms and math.max(0, now - ms) / 1000 or 0
 end
 
 -- Jobs past the lanes are either being started, of which there are few at a time, or have a run.
+oldest(key('running'), 'running')
 local by_state = {queued = redis.call('ZCARD', key('expiring')), dispatched = 0, submitting = 0, submitted = 0,
   running = redis.call('ZCARD', key('running'))}
 local past, starting = redis.call('ZCARD', key('window')), redis.call('ZCARD', key('starting'))
@@ -45,8 +56,8 @@ for state, number in pairs(by_state) do tell('jobs', number, state) end
 
 for i = 6, #ARGV do
   local waiting = key('waiting', ARGV[i])
+  tell('lane_oldest_seconds', seconds_since(oldest(waiting, 'queued')), ARGV[i])
   tell('lane_jobs', redis.call('ZCARD', waiting), ARGV[i])
-  tell('lane_oldest_seconds', seconds_since(first(waiting)), ARGV[i])
 end
 
 local live = {}

@@ -806,7 +806,7 @@ async def _(db: Database, clock: Clock) -> tuple[Any, Any]:
     await clock.advance(2)
     rows = json.loads(await db.run("census", 1000, 9, 9, 200, "none"))
     told = [row for row in rows if row[0] in ("lane_jobs", "lane_oldest_seconds", "window_jobs")]
-    return told, [["lane_jobs", 1, "none"], ["lane_oldest_seconds", 2, "none"], ["window_jobs", 0]]
+    return sorted(told), [["lane_jobs", 1, "none"], ["lane_oldest_seconds", 2, "none"], ["window_jobs", 0]]
 
 
 @reply("transition", "moved: how long it was dispatched, and how long it lived")

@@ -126,6 +126,21 @@ async def test_what_is_late_says_how_late(site: Site) -> None:
     assert told["conveyor_backlog"]["due",] == 2
 
 
+async def test_what_an_older_worker_left_behind_is_not_counted(site: Site) -> None:
+    """A version that does not know the sets for counting moves a job past them, or its record is gone: they mend themselves."""
+    database, keys = site.database, site.database.keys
+    gone, ended, waits = [await site.put("ada", tier="free") for _ in range(3)]
+    await database.redis.zadd(keys.running, {gone: 1, ended: 2})
+    await database.redis.delete(keys.job(gone))
+    await database.redis.hset(keys.job(ended), "state", "failed")
+
+    told = await site.told()
+
+    assert told["conveyor_lane_jobs"]["free",] == 1
+    assert told["conveyor_jobs"]["running",] == 0
+    assert await database.redis.zrange(keys.waiting("free"), 0, -1) == [waits]
+
+
 async def test_streams_are_counted_by_group(site: Site) -> None:
     """Length, what a group has not read, what it has not acknowledged, the age of the oldest, and dead letters."""
     database, stream = site.database, site.database.keys.results("web")
