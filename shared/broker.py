@@ -76,7 +76,7 @@ class Publisher:
                     SUBMIT_TASK,
                     args=[job_id],
                     task_id=job_id,
-                    # What operators read in Flower's row instead of an id.
+                    # What monitors of Celery's events show instead of an id.
                     argsrepr=label or job_id,
                     kwargsrepr="",
                     producer=producer,

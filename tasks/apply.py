@@ -1,7 +1,7 @@
 """What does a look's answer do to the job?
 
-`reading.py` says what it means; this makes it so: one move with its event, the row in Flower, and what the run teaches about
-the next. Applying the same answer twice, or an old one late, changes nothing: the scripts refuse it.
+`reading.py` says what it means; this makes it so: one move with its event, the row that Celery's monitors show, and what the
+run teaches about the next. Applying the same answer twice, or an old one late, changes nothing: the scripts refuse it.
 """
 
 import asyncio
@@ -134,7 +134,7 @@ async def _remember(engine: Engine, job: Job, answer: Run | ListedRun) -> None:
 
 
 async def _show(engine: Engine, job: Job, text: str) -> None:
-    """Progress in Flower's row: worth having, not worth failing a look for."""
+    """Progress for monitors of Celery's events: worth having, not worth failing a look for."""
     try:
         await asyncio.to_thread(engine.rows.show_progress, job, f"run {(job.run_id or '')[:8]}: {text}")
     except Exception as error:  # noqa: BLE001 - kombu raises what its transport raises

@@ -33,7 +33,7 @@ NOT_ERASED = (
     "uploaded files at ComfyUI Deploy: those in its asset library can be deleted in its dashboard",
     "copies in the archive of jobs whose record was gone already: no name is kept with them",
     "files that frontends or `conveyor get` have saved, and CONVEYOR_CACHE_FOLDER on each machine: delete them there",
-    "logs, traces, and what Flower and gateways have in memory: job ids, some with the user's id, until they are rotated or restarted",
+    "logs, traces, and what gateways have in memory: job ids, some with the user's id, until they are rotated or restarted",
     "Redis's append-only file and backups: the old values go with the next rewrite (BGREWRITEAOF), and with the backups",
     "the audit: that this user was erased",
 )
