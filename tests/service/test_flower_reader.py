@@ -168,6 +168,16 @@ async def test_what_redis_keeps_no_longer_leaves_the_list(desk: Desk) -> None:
     assert set(desk.table.search_engine.documents) == {kept}
 
 
+async def test_what_was_read_earlier_and_comes_later_is_dropped(desk: Desk) -> None:
+    """Two reads of a job may overtake each other, and an end must not be taken back."""
+    job = await desk.bring(JobState.SUCCEEDED)
+    await desk.reader.look_at([job])
+    row = desk.row(job)
+    assert row
+    desk.table.put(job, {"seq": row.seq - 1, "state": "STARTED", "result": "run 7a2fcaf1: running"})
+    assert desk.said(job)[0] == "SUCCESS"
+
+
 async def test_one_unreadable_record_hides_no_other(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     """It is left out and logged."""
     broken, whole = await desk.ask(), await desk.ask()

@@ -124,7 +124,7 @@ class Reader:
                 newest.append(key.removeprefix(keys.job("")))
                 if len(newest) > 2 * self._most:
                     newest = heapq.nlargest(self._most, newest)
-        return {str(job_id) for job_id in open_} | set(heapq.nlargest(self._most, newest))
+        return {str(job_id) for job_id in heapq.nlargest(self._most, open_)} | set(heapq.nlargest(self._most, newest))
 
     async def _find_streams(self, since: str) -> None:
         """Read the streams of new frontends, too: from their end (`$`) or from their beginning (`0`)."""

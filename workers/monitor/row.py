@@ -15,6 +15,7 @@ from shared.jobs.states import FINAL, JobState
 FIELDS = (
     "id",
     "state",
+    "seq",
     "label",
     "frontend",
     "user",
@@ -41,7 +42,7 @@ FIELDS = (
 #: What fits a table; the whole error is in `exception`, on the job's own page.
 LONGEST_RESULT = 120
 
-#: Flower's buttons go by the state: Revoke for RECEIVED and RETRY, Terminate for STARTED.
+#: Final state -> Celery's, and the field of Flower's that has its time.
 _ENDS = {
     JobState.SUCCEEDED: (states.SUCCESS, "succeeded"),
     JobState.FAILED: (states.FAILURE, "failed"),
@@ -65,6 +66,7 @@ def row_of(record: dict[str, str], *, dispatched: bool, pauses: Mapping[str, str
     asked, began, ended = int(record["created_at"]) / 1000, at("submitting_at"), at("final_at")
     frontend, lane, label = record.get("frontend", ""), record.get("user", ""), record.get("label", "")
     row: dict[str, Any] = {
+        "seq": int(record.get("seq") or 0),
         "name": label,
         "args": label,
         "kwargs": str(
@@ -116,7 +118,10 @@ def row_of(record: dict[str, str], *, dispatched: bool, pauses: Mapping[str, str
 
 
 def _standing(record: dict[str, str], state: JobState, *, dispatched: bool) -> tuple[str, str]:
-    """The Celery state of a job that has not ended, and what it is at."""
+    """The Celery state of a job that has not ended, and what it is at.
+
+    Flower's buttons go by the state: Revoke for RECEIVED and RETRY, Terminate for STARTED, and none for words of our own.
+    """
     run = f"run {record.get('run_id', '')[:8]}"
     match state:
         case JobState.QUEUED:

@@ -46,6 +46,8 @@ class Row(CeleryTask):
         "machine",
         "timestamp",
     )
+    #: The number of the job's last event; not shown.
+    seq = 0
     job_state = jobs_ahead = run_id = waited_in_lane = waited_for_gpu = priority = looks = deployment_id = machine = (
         None
     )
@@ -57,7 +59,7 @@ class Row(CeleryTask):
 
 
 def with_elapsed(row: Row) -> Row:
-    """A copy of a row that is about to be shown: one that goes on tells how long it has."""
+    """Have a row that is about to be shown tell how long it has gone on; Flower hands in a copy."""
     if row.state == states.STARTED and row.started:
         row.runtime = max(0.0, time.time() - row.started)
     return row
@@ -89,6 +91,8 @@ class Table(EventsState):  # type: ignore[misc]  # Flower is published without t
     def put(self, job_id: str, row: dict[str, Any]) -> None:
         """Write a job's row."""
         task = self.tasks.data.get(job_id) or Row(job_id)
+        if task.seq > row["seq"]:
+            return  # read earlier, and came later
         hostname = row.get("worker")
         # Not `get_or_create_worker`: a worker that has gone must not come back to the list of workers.
         worker = hostname and (self.workers.data.get(hostname) or Worker(hostname))
