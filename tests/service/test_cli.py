@@ -138,7 +138,7 @@ def test_doctor_says_what_is_missing() -> None:
     checks = {check["name"]: check for check in map(json.loads, result.stdout.splitlines())}
     assert result.exit_code == 3
     assert checks["redis"]["verdict"] == checks["eviction"]["verdict"] == checks["aof"]["verdict"] == "ok"
-    assert checks["workers"]["verdict"] == "bad"
+    assert checks["workers"]["verdict"] == "fail"
     assert checks["workers"]["fix"]
     assert "workers" in conveyor("doctor").stdout
 
