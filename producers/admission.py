@@ -17,6 +17,7 @@ from shared.jobs.store import Target
 
 if TYPE_CHECKING:
     from shared.catalog import Copy
+    from shared.comfydeploy.versions import Version
 
 #: Who allows a run more than this asks for a long job.
 LONG_RUN_SECONDS = 1800
@@ -33,6 +34,7 @@ class Resolves(Protocol):
     async def checked(self, request: JobRequest) -> JobRequest: ...
     async def copy(self) -> "Copy | None": ...
     async def refresh(self) -> "Copy": ...
+    async def version(self, version_id: str) -> "Version": ...
 
 
 async def admitted(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from producers.files import Tell
     from producers.saving import Saved
     from shared.catalog import Copy
+    from shared.comfydeploy.versions import Version
     from shared.media.sources import Source
     from shared.media.uploads import Upload
 
@@ -245,6 +246,13 @@ class Producer:
         async with aclosing(Follower(self._db, job_ids, from_seq=from_seq).events()) as events:
             async for event in events:
                 yield event
+
+    async def version(self, version_id: str) -> "Version":
+        """One version of a workflow with its graphs; `Entry.version_id` says which one is deployed.
+
+        From the API once a day, else from a copy. Raises `NotFound`, what else the API raises, `Unavailable`.
+        """
+        return await self._equipment.catalog.version(version_id)
 
     async def workflows(self, *, refresh: bool = False) -> "Copy":
         """What can be run, with the age of the answer. Raises `Unavailable` when nothing is known yet.

@@ -47,17 +47,20 @@ async def main(design: str, seconds: float, per_second: float) -> None:
         await database.redis.incr(f"{database.keys.prefix}ready")
         await database.redis.blpop([f"{database.keys.prefix}go"], timeout=60)
         began = time.perf_counter()
-        counting_from = began + WARM_UP_SECONDS
+        counting_from, hits = began + WARM_UP_SECONDS, None
         asking: set[asyncio.Task[None]] = set()
         while time.perf_counter() < began + seconds:
+            if hits is None and time.perf_counter() > counting_from:
+                hits = keeper.hits
             task = asyncio.create_task(ask())
             asking.add(task)
             task.add_done_callback(asking.discard)
             await asyncio.sleep(rng.expovariate(per_second))
         if asking:
             await asyncio.wait(asking, timeout=30)
+        hits = keeper.hits - (hits or 0)
         await keeper.aclose()
-    print(json.dumps({"waits": waits, "failed": failed}))
+    print(json.dumps({"waits": waits, "failed": failed, "hits": hits}))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from shared.comfydeploy import ComfyDeploy
 from shared.database import Database
 from shared.jobs.request import JobRequest
 from shared.limits.bucket import TokenBucket
+from shared.metrics import CATALOG_LOOKUPS
 from shared.names import tolerant
 from shared.settings import Settings
 
@@ -21,6 +22,8 @@ class NoCache:
     """Every question is a question to the API."""
 
     name = "no cache"
+    #: Answers that came from a copy.
+    hits = 0
 
     def __init__(self, _database: Database, _settings: Settings, client: ComfyDeploy) -> None:
         self._client = client
@@ -38,6 +41,7 @@ class ExpireThenRefill:
     """A key in Redis with a time to live: who finds it gone reads the API and sets it. The documents' cache."""
 
     name = "expires, then is refilled"
+    hits = 0
 
     def __init__(self, database: Database, _settings: Settings, client: ComfyDeploy) -> None:
         self._redis, self._key, self._client = database.redis, f"{database.keys.prefix}naive", client
@@ -51,6 +55,7 @@ class ExpireThenRefill:
             await self._redis.set(self._key, json.dumps(known), px=round(LISTING_SECONDS * 1000))
         else:
             known = json.loads(text)
+            self.hits += 1
         return str(known[tolerant(name)])
 
     async def aclose(self) -> None:
@@ -73,6 +78,12 @@ class Ours:
         if name not in self._requests:
             self._requests[name] = JobRequest.read({"workflow": name, "frontend": "bench", "user": {"id": "u"}})
         return (await self._catalog.resolve(self._requests[name])).deployment_id
+
+    @property
+    def hits(self) -> int:
+        """As its own counters say, stale copies included."""
+        answers = (CATALOG_LOOKUPS.labels("deployments", answer) for answer in ("memory", "redis", "stale"))
+        return round(sum(one._value.get() for one in answers))  # noqa: SLF001 - the library has no other way
 
     async def aclose(self) -> None:
         """Stop renewing."""

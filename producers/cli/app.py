@@ -191,6 +191,9 @@ def workflows(
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Read it from the API now, instead of our copy; costs some calls.")
     ] = False,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="With NAME: print the graph that its deployment runs.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List what can be run: name, environment, deployment, machine. Of one workflow: what it takes and gives.
@@ -203,7 +206,7 @@ def workflows(
     """
     from producers.cli.workflows import show  # noqa: PLC0415
 
-    carry_out(lambda: show(name, refresh=refresh, as_json=as_json))
+    carry_out(lambda: show(name, refresh=refresh, graph=graph, as_json=as_json))
 
 
 @app.command()

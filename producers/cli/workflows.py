@@ -14,8 +14,8 @@ from shared.errors import ConveyorError, WorkflowNotFound
 from shared.inputs import Input, form_of
 
 
-async def show(name: str | None, *, refresh: bool, as_json: bool) -> int:
-    """List the deployments by name; with a name its inputs. Raises `WorkflowNotFound` with suggestions.
+async def show(name: str | None, *, refresh: bool, graph: bool, as_json: bool) -> int:
+    """List the deployments by name; with a name its inputs, or its graph. Raises `WorkflowNotFound` with suggestions.
 
     What could not be refreshed is shown as far as it is known, and why is said beside it.
     """
@@ -28,6 +28,10 @@ async def show(name: str | None, *, refresh: bool, as_json: bool) -> int:
                 raise
             copy, code = await producer.workflows(), UNAVAILABLE
             say(f"Not refreshed: {lines_of(error)[0]}")
+        if name and graph and (one := copy.index.find(name)) and one.version_id:
+            version = await producer.version(one.version_id)
+            typer.echo(json.dumps(version.workflow_api, ensure_ascii=False, indent=None if as_json else 2))
+            return code
     entries = sorted(copy.named(name) if name else copy.entries, key=lambda e: (e.name.casefold(), e.environment))
     if name and not entries:
         message = copy.unknown(name)
@@ -79,7 +83,8 @@ def _list(entries: list[Entry]) -> None:
 
 def _describe(entry: Entry) -> None:
     console = Console(highlight=False, markup=False)  # an author's text is no markup
-    console.print(f"{entry.name} ({entry.environment}), {entry.deployment_id}", style="bold")
+    version = "" if entry.version is None else f"version {entry.version}, "
+    console.print(f"{entry.name} ({entry.environment}), {version}{entry.deployment_id}", style="bold")
     signature = entry.signature
     if entry.description:
         console.print(entry.description)

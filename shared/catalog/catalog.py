@@ -4,6 +4,7 @@ Without any copy a request is accepted unresolved, and the worker that submits i
 users away. Nor is anybody refused by a copy that is too old: what is asked for may be new.
 """
 
+import contextlib
 import time
 from collections import OrderedDict
 from functools import partial
@@ -16,7 +17,9 @@ from shared.catalog.index import Index
 from shared.catalog.renewal import FIRST_WAIT_SECONDS, FORGOTTEN_WAIT_SECONDS, NOTE_SECONDS, Part
 from shared.catalog.shelf import Seen, Shelf
 from shared.catalog.upstream import Upstream
+from shared.catalog.versions import Versions
 from shared.comfydeploy import ComfyDeploy
+from shared.comfydeploy.versions import Version
 from shared.database import Database
 from shared.errors import InvalidInput, Unavailable, WorkflowNotFound
 from shared.inputs import check
@@ -68,6 +71,7 @@ class Catalog:
             # Without it a job runs all the same; only its window may be another.
             first_wait_seconds=FORGOTTEN_WAIT_SECONDS,
         )
+        self._versions = Versions(database, bucket, client)
         #: What was asked for in vain -> until when (monotonic seconds) it is not asked for again.
         self._negatives: OrderedDict[tuple[str, ...], float] = OrderedDict()
         self._learned: set[tuple[str, str]] = set()
@@ -81,7 +85,9 @@ class Catalog:
         candidates when it can mean several. Without any copy the parts that are not known stay empty.
         """
         seen = await self._listing.get()
-        entry = _find(seen, request)
+        entry = None
+        with contextlib.suppress(InvalidInput):  # what can mean several is asked for again, too, before it is refused
+            entry = _find(seen, request)
         if entry is None and (workflow_id := await self._workflow_of(request.deployment_id)):
             return Target(deployment_id=request.deployment_id or "", workflow_id=workflow_id)
         if entry is None:
@@ -144,6 +150,11 @@ class Catalog:
             await self._machines.refresh()
         return _copy(seen)
 
+    async def version(self, version_id: str) -> Version:
+        """One version of a workflow with its graphs, as `Versions.get`."""
+        with self._db.asking():
+            return await self._versions.get(version_id)
+
     async def forget(self, *kinds: Kind) -> None:
         """We, or somebody who tells us, changed what the catalog is a copy of; without kinds, anything. One round trip.
 
@@ -158,15 +169,17 @@ class Catalog:
         self._machines.doubt()
 
     async def warm(self) -> None:
-        """Keep the copies fresh for everybody; what a worker's upkeep calls. Never raises for trouble upstream."""
+        """Keep the copies fresh for everybody; what a worker's upkeep calls. 2 round trips, and nothing is waited for."""
         with self._db.asking():
             await self._listing.warm()
-            await self._machines.warm()
+            if (await self._listing.peek()).held is not None:  # it says which machines
+                await self._machines.warm()
 
     async def aclose(self) -> None:
         """Give up what is being read. Closing twice is fine."""
         await self._listing.aclose()
         await self._machines.aclose()
+        await self._versions.aclose()
 
     async def __aenter__(self) -> Self:
         return self

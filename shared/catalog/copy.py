@@ -30,8 +30,13 @@ class Copy:
         """What a person who relies on it should know, in sentences."""
         said = list(self.listing.warnings)
         for names in self.index.collisions():
-            alike = " and ".join(repr(name) for name in names)
-            said.append(f"Written carelessly, {alike} are one name: asked for so, they are refused.")
+            if len(set(names)) == 1:
+                said.append(
+                    f"{len(names)} workflows are called {names[0]!r}: ask by the deployment's id where that is unclear."
+                )
+            else:
+                alike = " and ".join(repr(name) for name in dict.fromkeys(names))
+                said.append(f"{alike} differ only in case, spaces or punctuation: ask by the exact name.")
         if self.stale and self.trouble:
             said.append(f"This copy could not be renewed: {self.trouble}")
         return said

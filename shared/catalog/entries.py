@@ -30,6 +30,9 @@ class Entry:
     description: str | None = None
     #: What it takes and gives; None when the API did not say.
     signature: Signature | None = None
+    #: The version that is deployed, and its number, as people know it.
+    version_id: str | None = None
+    version: int | None = None
     #: When it was read (seconds since 1970) if that was before its copy: the API cannot list its workflow any more.
     kept_from: float | None = None
 

@@ -65,7 +65,8 @@ class Part(Generic[T]):
         self._flight: asyncio.Task[None] | None = None
         self._flight_began = 0.0
         self._impatient_until = 0.0
-        self._error: ConveyorError | None = None
+        #: Why the last renewal by this process brought nothing.
+        self.error: ConveyorError | None = None
 
     async def get(self) -> Seen[T]:
         """What there is; waits only when that is nothing, or known to be outdated. At most one round trip as a rule."""
@@ -99,7 +100,7 @@ class Part(Generic[T]):
             # A flight that began before the wish may bring what is too old for it: then there is another.
             flight = self._flight or self._start(seen)
             await asyncio.wait({flight}, timeout=left)
-            if not flight.done() or self._error is not None:
+            if not flight.done() or self.error is not None:
                 self._impatient_until = time.monotonic() + IMPATIENT_SECONDS
             else:
                 await asyncio.sleep(random.uniform(0.0, SHORTEST_POLL_SECONDS))
@@ -122,16 +123,16 @@ class Part(Generic[T]):
             found = await self._shelf.look()
             if found.held is not None and found.held.read_at * 1000 >= wanted:
                 return found
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
         raise Unavailable("The catalog could not be renewed in time.")
 
     async def warm(self) -> None:
-        """Renew it before anybody meets a stale copy."""
+        """Begin to renew it before anybody meets a stale copy. Does not wait for that: a worker must be able to stop."""
         seen = await self._shelf.look()
         is_due = seen.held is None or seen.age_seconds > EARLY * seen.held.fresh_seconds
         if (is_due or seen.freshness is not Freshness.FRESH) and not seen.is_resting and self._read is not None:
-            await asyncio.wait({self._flight or self._start(seen)})
+            self._start(seen)
 
     def doubt(self) -> None:
         """Another process may have said something: ask Redis before memory is believed again."""
@@ -166,7 +167,7 @@ class Part(Generic[T]):
             log.error("renewing the catalog failed", exc_info=error)
 
     async def _fly(self, known_ms: int, *, insist: bool) -> None:
-        self._error = None
+        self.error = None
         owner, poll = secrets.token_hex(8), SHORTEST_POLL_SECONDS
         end = time.monotonic() + READ_SECONDS
         while time.monotonic() < end:
@@ -181,7 +182,7 @@ class Part(Generic[T]):
                     if word != "busy":
                         return
             except Unavailable as error:
-                self._error = error
+                self.error = error
                 return
             await asyncio.sleep(poll * random.uniform(0.5, 1.0))
             poll = min(2 * poll, LONGEST_POLL_SECONDS)
@@ -205,8 +206,8 @@ class Part(Generic[T]):
                 value = await read(seen)
             text = self._shelf.text(value, began_ms / 1000, fresh)
         except (ConveyorError, TimeoutError) as error:
-            self._error = error if isinstance(error, ConveyorError) else Unavailable("The API took too long.")
-            trouble, rest = str(self._error), rest_seconds(seen.failures + 1, random.random())
+            self.error = error if isinstance(error, ConveyorError) else Unavailable("The API took too long.")
+            trouble, rest = str(self.error), rest_seconds(seen.failures + 1, random.random())
             log.warning("the catalog could not be renewed", extra={"part": self.name, "error": trouble, "rest": rest})
         finally:
             renewing.cancel()

@@ -178,6 +178,8 @@ def _entries(deployments: Iterable[Deployment]) -> tuple[Entry, ...]:
             concurrency=(one.concurrency_limit if one.is_fluid else None) or DEFAULT_CONCURRENCY,
             description=one.description,
             signature=signature_of(one.input_types, one.workflow_api, one.workflow),
+            version_id=one.workflow_version_id,
+            version=one.version,
         )
         for one in deployments
         if one.workflow_id and one.workflow_name

@@ -17,7 +17,7 @@ from shared.catalog import renewal as renewals
 from shared.catalog.freshness import STALE_SECONDS
 from shared.comfydeploy import ComfyDeploy
 from shared.database import Database
-from shared.errors import InvalidInput, TryLater, Unavailable, WorkflowNotFound
+from shared.errors import InvalidInput, NotFound, TryLater, Unavailable, WorkflowNotFound
 from shared.jobs.request import JobRequest
 from shared.limits.bucket import TokenBucket
 from shared.metrics import CATALOG_LOOKUPS
@@ -267,14 +267,14 @@ async def test_an_unknown_name_is_asked_for_once(bench: Bench, api: Api, opened:
 
 async def test_a_name_that_may_mean_two_is_refused(bench: Bench, opened: Open) -> None:
     """With the candidates; as it is written it means one."""
-    await catalog_of(bench.database, "SDXL Portrait", "sdxl-portrait")
+    await catalog_of(bench.database, "SDXL Portrait", "sdxl-portrait", age=1)
     catalog = opened()
     with pytest.raises(InvalidInput, match="'SDXL Portrait' or 'sdxl-portrait'"):
         await catalog.resolve(asked(workflow="sdxl portrait"))
     assert (await catalog.resolve(asked(workflow="sdxl-portrait"))).deployment_id == "d-sdxl-portrait"
     copy = await catalog.copy()
     assert copy is not None
-    assert ["'SDXL Portrait' and 'sdxl-portrait'" in warning for warning in copy.warnings] == [True]
+    assert ["'SDXL Portrait' and 'sdxl-portrait' differ only" in warning for warning in copy.warnings] == [True]
 
 
 # -- a broken enum ----------------------------------------------------------------------------------------------------
@@ -321,3 +321,23 @@ async def test_an_api_in_trouble_is_not_asked_workflow_by_workflow(bench: Bench,
     with pytest.raises(Unavailable):
         await opened().refresh()
     assert await api.calls("GET /workflow/{workflow_id}/deployments") <= 3
+
+
+# -- versions ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_version_is_read_once_for_all(bench: Bench, api: Api, opened: Open) -> None:
+    """Its graphs come from a copy from then on, also with the API away; an unknown one is refused."""
+    one = await opened().refresh()
+    entry = one.named("SDXL Portrait")[0]
+    assert entry.version == 1
+    catalogs = [opened() for _ in range(3)]
+    found = await asyncio.gather(*(catalogs[n % 3].version(entry.version_id or "") for n in range(9)))
+    assert await api.calls("GET /workflow-version/{version}") == 1
+    assert all(version == found[0] for version in found)
+    assert any(node["class_type"] == "ComfyUIDeployExternalSeed" for node in (found[0].workflow_api or {}).values())
+    await away(bench, api)
+    assert await opened().version(entry.version_id or "") == found[0]
+    for unknown in ("none", "c0000000-0000-4000-8000-00000000dead"):
+        with pytest.raises((NotFound, Unavailable)):
+            await opened().version(unknown)

@@ -397,6 +397,7 @@ def test_workflows_lists_the_catalog(healthy: Stage) -> None:
     [entry] = [json.loads(line) for line in conveyor("workflows", "--json").stdout.splitlines()]
     assert entry.pop("age_seconds") < 60
     more = {"deployment_id": "d", "description": None, "schema": None, "stale": False, "kept_from": None}
+    more |= {"version": None, "version_id": None}
     assert entry == ENTRY | more | UNKNOWN
     text = conveyor("workflows").stdout
     assert "SDXL Portrait" in text

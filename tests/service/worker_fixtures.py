@@ -422,7 +422,7 @@ async def bench(
     """A worker's engine with a warm catalog; every call so far is forgotten."""
     bench = Bench(api, database, redis_server.url)
     if not known_catalog:
-        await bench.engine.catalog.warm()
+        await bench.engine.catalog.refresh()
         for key in (database.keys.catalog, database.keys.catalog_machines):
             known_catalog[key.removeprefix(database.keys.prefix)] = str(await database.redis.get(key))
         await api.reset()
