@@ -98,7 +98,8 @@ class Image:
     def _run(self, command: str, env: dict[str, str]) -> None:
         said = f"  RUN {command[:100]}"
         print(said, flush=True)
-        command = command.replace("/opt/venv", f"{self.folder}/opt/venv")
+        # pip's cache is for layers not to hold; here it saves the download.
+        command = command.replace("/opt/venv", f"{self.folder}/opt/venv").replace("--no-cache-dir", "")
         done = subprocess.run(
             ["/bin/sh", "-ec", command], cwd=self.app, env=env, capture_output=True, text=True, timeout=300, check=False
         )
