@@ -468,7 +468,9 @@ class Play(RuleBasedStateMachine):
             runs = self.api.of(job_id)
             # A job an operator has ended does not wait for its run: that may have ended by itself meanwhile.
             by_hand = BY.reason in record.get("error", "")
-            kept = [run for run in runs if not run.cancelled and not (by_hand and run.ended)]
+            # Nor is paid for what failed at once, without a GPU, and is not the job's own.
+            refused = {run.id for run in runs if run.status == "failed" and run.id != record.get("run_id")}
+            kept = [run for run in runs if not run.cancelled and not (by_hand and run.ended) and run.id not in refused]
             assert len(kept) <= 1, f"paid twice: {runs}"
             assert [run.id for run in kept] in ([], [record.get("run_id")]), f"an orphan: {runs}, {record}"
             if record["state"] == S.SUCCEEDED:
