@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 #: A rescue whose message gets lost, too, is repeated this soon.
 RESCUE_AGAIN_SECONDS = 5.0
 
+#: What was due for so long and nobody has taken, nobody will.
+NOBODY_ARCHIVES_SECONDS = 3600.0
+
 #: An event is kept at least this long, acknowledged or not: a follower may want to replay.
 KEEP_EVENTS_SECONDS = 3600.0
 #: A stream without any consumer group (a frontend that only follows single jobs, such as the CLI) is kept this long.
@@ -86,11 +89,14 @@ class Upkeep:
                 timeline.tell(job)
 
     async def give_up_archives(self) -> None:
-        """Decide what is left to archive when there is no archive any more: records must not wait for one."""
-        for job_id in await self._engine.lanes.overdue("archives"):
-            if await self._engine.store.begin_errand(job_id, "archive"):
+        """Decide what is left to archive when nobody archives any more: records must not wait for it without an end."""
+        now = await self._engine.database.now_ms()
+        for job in await self._engine.store.find(await self._engine.lanes.overdue("archives", again_seconds=60.0)):
+            # Not at once: in a rollout other workers may have an archive.
+            due = job.archive.next_at if job.archive else None
+            if due is not None and now - due > NOBODY_ARCHIVES_SECONDS * 1000:
                 told = {"archive_error": "CONVEYOR_ARCHIVE is not set any more"}
-                await self._engine.store.settle_errand(job_id, "archive", "failed", told)
+                await self._engine.store.settle_errand(job.id, "archive", "failed", told)
 
     async def check_strays(self) -> None:
         """Cancel runs that carry the id of a job whose own run is another: somebody pays for them, nobody wants them."""

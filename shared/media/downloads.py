@@ -21,7 +21,7 @@ from shared.media.addresses import bare, expires_at
 from shared.media.cache import DiskCache, Kept
 from shared.media.kinds import FileKind, is_page, kind_of_ending
 from shared.media.names import name_of, split, type_of_name
-from shared.media.reading import Progress, Reader, Received
+from shared.media.reading import Arriving, Progress, Reader, Received
 
 log = logging.getLogger(__name__)
 
@@ -117,15 +117,14 @@ async def fetch(
     """
     url, renewed = output.url or "", renew is None
     wait, tries = FIRST_WAIT_SECONDS, 0
+    arriving = Arriving(into)
     if not url:
         raise FileUnusable("it has no address")
     if _is_over(output):
         url, renewed = await _renewed(renew, url), True
     while True:
         try:
-            into.seek(0)
-            into.truncate()
-            got = await reader.read(url, into, most_bytes=most_bytes, seconds=WHOLE_SECONDS, tell=tell)
+            got = await reader.read(url, arriving, most_bytes=most_bytes, seconds=WHOLE_SECONDS, tell=tell)
             check(name_of(output), got)
             return got
         except FileUnusable as error:

@@ -1,6 +1,7 @@
 """What jobs made is copied to where it lasts: into a folder, and into a real S3 (moto's server)."""
 
 import asyncio
+import hashlib
 import io
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,7 +26,7 @@ from tasks import archiving
 from tasks.archiving import LEASE_SECONDS, LOST_AFTER, Archivist
 from tasks.patience import KEEP_TRYING_SECONDS
 from tests.redis.stage import Clock
-from tests.service.media_site import PNG, Site, site_open
+from tests.service.media_site import LARGE, PNG, Site, site_open
 from tests.service.s3_server import s3_open
 from tests.service.test_fetch import output, packed
 from tests.service.worker_fixtures import READ, Api, Bench, until
@@ -296,6 +297,20 @@ async def test_what_is_missing_is_tried_again_and_only_that(worker: Worker, site
     assert site.asked == ["/busy/fox.png"]
 
 
+async def test_what_broke_off_goes_on_where_it_was(worker: Worker, site: Site) -> None:
+    """A storage that says what it sends (an ETag) is asked for the rest alone; the copy is whole."""
+    site.breaks = ['"one"', '"one"', '"two"']
+    job_id = await worker.job(output(site.at("ranged.bin")))
+    await worker.tick()
+
+    state = await worker.bench.job(job_id)
+    assert state.archive is not None
+    assert state.archive.state == "kept"
+    assert state.archive.copies["9:images:0"].digest == hashlib.sha256(LARGE).hexdigest()
+    # The third found another file under the address, and began anew; so did the fourth, which was told nothing.
+    assert site.ranges == ["", f"bytes={1 << 20}-", f"bytes={2 << 20}-", f"bytes={1 << 20}-"]
+
+
 async def test_what_is_gone_is_given_up_and_the_rest_is_kept(worker: Worker, site: Site, tmp_path: Path) -> None:
     """After a few tries: an error page is no picture. `get` says which output it does not have."""
     job_id = await worker.job(output(site.at("page.png")), output(site.at("good.png"), key="9:images:1"))
@@ -421,9 +436,14 @@ async def test_copies_made_while_their_job_was_erased_are_erased(worker: Worker,
 
 
 async def test_an_archive_that_is_set_no_more_holds_no_record(worker: Worker, bench: Bench, site: Site) -> None:
-    """Workers without one decide what is due, and say why."""
+    """Workers without one decide what nobody has taken for an hour, and say why; sooner, another may have one."""
     job_id = await worker.job(output(site.at("fox.png")))
-    await Upkeep(bench.engine).give_up_archives()
+    upkeep = Upkeep(bench.engine)
+    await upkeep.give_up_archives()
+    assert (await worker.state(job_id))["state"] == "pending"
+    await worker.bench.past(job_id, 3601, "archive_next_at")
+    await bench.database.redis.zadd(bench.database.keys.archives, {job_id: 0})
+    await upkeep.give_up_archives()
 
     state = await worker.state(job_id)
     assert (state["state"], state["last_error"]) == ("failed", "CONVEYOR_ARCHIVE is not set any more")
