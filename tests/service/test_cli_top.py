@@ -110,7 +110,7 @@ def test_q_ends_it_and_the_terminal_is_as_before(stage: Stage) -> None:
         program.until("no worker is seen")
         assert program.modes() != before
 
-        program.type("q")
+        program.type("xq")
 
         assert program.end() == 0
         assert program.modes() == before
@@ -138,6 +138,17 @@ def test_the_screen_says_when_redis_goes_away_and_goes_on_when_it_is_back(tmp_pa
             assert program.modes() == before
     finally:
         server.stop()
+
+
+def test_a_redis_that_refuses_us_ends_it(stage: Stage) -> None:
+    """What waiting does not mend is raised, after the terminal is as it was; it is not called an outage."""
+    stage.redis.set("conveyor:pauses", "not a hash")
+    with Program("top", url=stage.url, terminal=True) as program:
+        before = program.modes()
+
+        assert program.end() != 0
+        assert program.modes() == before
+        assert "WRONGTYPE" in program.text
 
 
 def test_without_redis_one_look_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ Looking and drawing are two tasks: while Redis does not answer, the screen goes 
 import asyncio
 import contextlib
 import json
+import os
+import random
 import signal
 import sys
 import termios
@@ -59,7 +61,9 @@ class Screen:
             except (Unavailable, TimeoutError) as error:
                 failures += 1
                 self._error = str(error) or f"Redis does not answer within {LOOK_SECONDS:.0f} s"
-            pause = self._seconds if not failures else min(LONGEST_PAUSE_SECONDS, self._seconds * 2 ** (failures - 1))
+            pause = self._seconds
+            if failures:
+                pause = min(LONGEST_PAUSE_SECONDS, self._seconds * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
             await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
 
     @property
@@ -103,6 +107,8 @@ async def top(*, once: bool, seconds: float, as_json: bool) -> int:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, screen.leave.set)
         looking = asyncio.create_task(screen.look_on())
+        # It ends only by a mistake, or a Redis that refuses us: that is raised below.
+        looking.add_done_callback(lambda _: screen.leave.set())
         try:
             with _keys(screen.leave):
                 await screen.draw_on(console)
@@ -124,7 +130,8 @@ def _keys(leave: asyncio.Event) -> Iterator[None]:
     before = termios.tcgetattr(descriptor)
 
     def typed() -> None:
-        if "q" in sys.stdin.read(1).lower():
+        keys = os.read(descriptor, 64)
+        if not keys or b"q" in keys.lower():  # nothing: the terminal has gone
             leave.set()
 
     tty.setcbreak(descriptor)

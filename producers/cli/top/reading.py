@@ -129,7 +129,7 @@ class Reader:
             window=windows.window,
             messages=messages,
             ended=self._count_ended(now_ms),
-            ended_at_least=now_ms < self._uncounted_until,
+            ended_at_least=now_ms < self._uncounted_until or len(frontends) > MOST_FRONTENDS,
             pauses=[_pause(scope, text, now_ms) for scope, text in pauses.items()],
             machines=sorted(
                 (
