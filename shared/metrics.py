@@ -99,6 +99,11 @@ ETAS = Counter(
     ["kept"],
 )
 
+_from_zero(LOOKS, ("schedule", "hint", "cancel", "deadline", "progress"), ("news", "nothing", "failed"))
+_from_zero(HINTS, ("nudged", "noted", "final", "missing", "forged"))
+_from_zero(ENDS_HINTED, ("yes", "no"))
+_from_zero(ETAS, ("yes", "no"))
+
 # -- jobs -------------------------------------------------------------------------------------------------------
 
 JOBS_ASKED = Counter(

@@ -2,9 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Coroutine
+from concurrent.futures import Future
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from prometheus_client.metrics_core import Metric
 from pydantic import SecretStr
 
 from shared.census import Census
@@ -17,6 +22,10 @@ from shared.jobs.store import JobStore, Target
 from shared.jobs.tiers import tier_name
 from shared.limits.bucket import TokenBucket
 from shared.settings import Settings
+from shared.system_gauges import SYSTEM_GAUGES
+from tasks.engine import Process
+from workers import whole
+from workers.whole import SystemCollector
 
 pytestmark = pytest.mark.redis
 
@@ -219,3 +228,24 @@ async def test_without_redis_it_says_only_that(settings: Settings) -> None:
         metrics = await Census(nowhere, settings).read()
 
     assert [(metric.name, metric.samples[0].value) for metric in metrics] == [("conveyor_redis_reached", 0.0)]
+
+
+def test_a_loop_that_is_stuck_costs_a_scrape_no_more_than_its_patience(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's page comes without the numbers of the whole, and what was asked for is not waited for any longer."""
+    monkeypatch.setattr(whole, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(whole, "LOOP_SECONDS", 0.01)
+    reading = Future[list[Metric]]()
+
+    def spawn(coroutine: Coroutine[Any, Any, list[Metric]]) -> Future[list[Metric]]:
+        coroutine.close()
+        return reading
+
+    engine = SimpleNamespace(database=Database.open(settings.redis_url), settings=settings)
+    stuck = SystemCollector(cast(Process, SimpleNamespace(engine=engine, spawn=spawn)))
+
+    assert list(stuck.collect()) == []
+    assert reading.cancelled()
+    assert list(SystemCollector(Process()).collect()) == []  # not started, or stopped
+    assert {family.name for family in stuck.describe()} == set(SYSTEM_GAUGES)
