@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import io
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
@@ -16,16 +17,19 @@ from shared.archive.archive import Archive, folder_of
 from shared.archive.folder import Folder
 from shared.archive.s3 import Bucket
 from shared.archive.shelf import Shelf
+from shared.database import Database
 from shared.errors import FileUnusable, JobNotFound, TellOperator, Unavailable
 from shared.identifiers import new_job_id
 from shared.jobs.event import Output, Result
 from shared.jobs.record import Job
 from shared.jobs.states import JobState
+from shared.jobs.store import JobStore
 from shared.media import downloads
 from tasks import archiving
 from tasks.archiving import LEASE_SECONDS, LOST_AFTER, Archivist
 from tasks.patience import KEEP_TRYING_SECONDS
-from tests.redis.stage import Clock
+from tests.redis.stage import Clock, put, submit, take
+from tests.service.cli_stage import Stage, conveyor
 from tests.service.media_site import LARGE, PNG, Site, site_open
 from tests.service.s3_server import s3_open
 from tests.service.test_fetch import output, packed
@@ -467,3 +471,25 @@ async def test_a_damaged_copy_is_noticed_and_a_fresh_address_is_asked_for(
     await api.reset_counts()
     assert len(await worker.producer.fetch(job.id, tmp_path / "out")) == len(job.result.outputs)
     assert await api.calls(READ) == 1
+
+
+def test_the_command_line_says_where_the_copies_are(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`conveyor status`: how far it is, where, and why something is missing."""
+    monkeypatch.setenv("REDIS_URL", stage.url)
+    copies = '{"9:images:0": {"name": "fox.png", "size": 7, "digest": "ab", "content_type": "image/png"}}'
+
+    async def ended(database: Database) -> str:
+        store, job_id = JobStore(database, archives=True), await put(database)
+        await take(database)
+        await submit(database, job_id)
+        await store.move(job_id, JobState.SUCCEEDED, result=Result(outputs=[output("http://x/fox.png")]))
+        await store.begin_errand(job_id, "archive")
+        found = {"archive_at": "s3://pictures/day/job", "archive_copies": copies, "archive_error": "b.png: HTTP 503"}
+        await store.settle_errand(job_id, "archive", "again", found, again_seconds=60)
+        return job_id
+
+    job_id = stage.with_database(ended)
+    shown = conveyor("status", job_id).output
+    assert "archive    pending, 1 file in s3://pictures/day/job, b.png: HTTP 503; next at " in shown
+    told = json.loads(conveyor("status", job_id, "--json").output)["archive"]
+    assert told["files"] == {"9:images:0": "s3://pictures/day/job/fox.png"}
