@@ -33,7 +33,8 @@ async def rerun(
     fields = first.model_dump(exclude_defaults=True, exclude={"inputs", "idempotency_key", "callback"}) | request
     signature = await signature_for(producer, fields)
     changes = spelled(signature, inputs or {})
-    sent = first.inputs | changes
+    # Spelled anew: the first job may have been accepted when nobody knew the workflow's own names.
+    sent = spelled(signature, first.inputs) | changes
     seed_name = seed_of(signature, sent)
     if new_seed:
         if seed_name is None:

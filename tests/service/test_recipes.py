@@ -92,6 +92,8 @@ async def test_without_a_catalog_names_stay_as_they_are(producer: Producer, benc
     ) as other:
         ordered = await make_image(other, "a fox", workflow="SDXL Portrait", **WHO)
     assert (ordered.inputs, ordered.seed) == ({"input_prompt": "a fox"}, None)
+    # Once the names are known, the same again is sent under them.
+    assert (await rerun(producer, ordered.job.id)).inputs == {"prompt": "a fox"}
 
 
 def test_a_job_is_asked_for_again_from_the_command_line(stage: Stage) -> None:
