@@ -52,7 +52,13 @@ async def pause(chosen: Chosen, reason: str, *, as_json: bool) -> int:
         raise InvalidInput([Problem("--reason", "say why: those whose jobs wait read it")])
     settings = Settings.from_env()
     async with Database.open(settings.redis_url) as database:
-        made, new = await pauses.pause(database, await chosen.scope(database, settings), By(operator(), reason.strip()))
+        scope = await chosen.scope(database, settings)
+        made, new = await pauses.pause(database, scope, By(operator(), reason.strip()))
+        frontend = chosen.frontend or (chosen.user or "").partition(":")[0]
+        with database.asking():
+            known = not frontend or await database.redis.sismember(database.keys.frontends, frontend)
+    if not known:
+        say(f"No job of a frontend {frontend!r} was ever taken: is that its name?")
     if as_json:
         typer.echo(json.dumps({"paused": asdict(made), "new": new}, ensure_ascii=False))
     elif new:

@@ -53,7 +53,9 @@ def test_a_pause_holds_jobs_back_until_it_is_resumed(
     stage: Stage, options: tuple[str, ...], scope: str, name: str
 ) -> None:
     """The job waits, its status says why, it may be cancelled; after the resume the next one goes."""
-    [paused] = told("pause", *options, "--reason", "the model is broken")
+    result = conveyor("pause", *options, "--reason", "the model is broken", "--json")
+    assert ("No job of a frontend 'web' was ever taken" in result.stderr) == ("web" in name)
+    paused = json.loads(result.stdout)
     assert (paused["paused"]["scope"], paused["paused"]["name"], paused["new"]) == (scope, name, True)
     [first, second] = enqueue(count=2)
     assert not stage.redis.zcard("conveyor:window")

@@ -12,7 +12,9 @@ from shared.jobs.lanes import STARTING_WINDOW
 from shared.settings import Settings
 
 #: Seconds workers have to answer; as soon as all that have been seen have, nobody is waited for.
-ANSWER_SECONDS = 2.0
+ANSWER_SECONDS = 3.0
+#: The same when none has been seen.
+NOBODY_SECONDS = 1.0
 #: A worker beside whose free slot messages have waited this long ends itself soon (`workers/watch.py`).
 STARVED_SECONDS = 20.0
 
@@ -30,7 +32,7 @@ async def checks(settings: Settings, database: Database) -> AsyncIterator[Check]
         yield fail("workers", f"cannot be asked: {type(error).__name__}", "REDIS_URL, and the broker's health")
         consuming = dict.fromkeys(seen, True)
     if not seen and not consuming:
-        yield fail("workers", f"none is seen, and none answered in {ANSWER_SECONDS:.0f} s", START)
+        yield fail("workers", f"none is seen, and none answered in {NOBODY_SECONDS:.0f} s", START)
     for name in sorted(seen.keys() | consuming.keys()):
         yield _worker(name, seen.get(name), consuming.get(name), drains.get(name))
     yield await _broker(database)
@@ -42,7 +44,8 @@ def _ask(settings: Settings, expected: int) -> dict[str, bool]:
     from shared.broker import QUEUE, make_app  # noqa: PLC0415 - Celery takes long to load
 
     with make_app(settings) as app:
-        queues = app.control.inspect(timeout=ANSWER_SECONDS, limit=expected or None).active_queues() or {}
+        timeout = ANSWER_SECONDS if expected else NOBODY_SECONDS
+        queues = app.control.inspect(timeout=timeout, limit=expected or None).active_queues() or {}
         return {name: any(queue["name"] == QUEUE for queue in found or ()) for name, found in queues.items()}
 
 
