@@ -70,14 +70,15 @@ class Hunt:
 
     def redis(self, url: str) -> None:
         """Search every key and value of every database of a server."""
-        with redis.Redis.from_url(url, decode_responses=True, encoding_errors="replace") as client:
-            for name in client.info("keyspace"):
-                with redis.Redis.from_url(
-                    urlsplit(url)._replace(path=f"/{name.removeprefix('db')}").geturl(),
-                    decode_responses=True,
-                    encoding_errors="replace",
-                ) as database:
-                    self._database(name, database)
+        with redis.Redis.from_url(url) as client:
+            names = list(client.info("keyspace"))
+        for name in names:
+            self.database(urlsplit(url)._replace(path=f"/{name.removeprefix('db')}").geturl())
+
+    def database(self, url: str) -> None:
+        """Search one database, the one that the address names."""
+        with redis.Redis.from_url(url, decode_responses=True, encoding_errors="replace") as database:
+            self._database(f"db{urlsplit(url).path[1:]}", database)
 
     def _database(self, name: str, database: "redis.Redis") -> None:
         keys = list(database.scan_iter(count=5000))

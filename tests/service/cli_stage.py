@@ -185,5 +185,5 @@ def stage(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setenv("REDIS_URL", stage.url)
     monkeypatch.setenv("COLUMNS", "200")
     yield stage
-    HUNT.redis(stage.url)
+    HUNT.database(stage.url)
     stage.close()
