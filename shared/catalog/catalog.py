@@ -21,7 +21,7 @@ from shared.catalog.versions import Versions
 from shared.comfydeploy import ComfyDeploy
 from shared.comfydeploy.versions import Version
 from shared.database import Database
-from shared.errors import InvalidInput, Unavailable, WorkflowNotFound
+from shared.errors import ConveyorError, InvalidInput, Unavailable, WorkflowNotFound
 from shared.inputs import check
 from shared.jobs.request import JobRequest
 from shared.jobs.store import Target
@@ -141,13 +141,15 @@ class Catalog:
         return _copy(seen) if seen.held else None
 
     async def refresh(self) -> Copy:
-        """Read everything anew, past all copies; whoever asks at the same time shares the answer.
+        """Read deployments, workflows and machines anew, past all copies; who asks at the same time shares the answer.
 
-        Raises what the API raises, and `Unavailable`, also without a client; then the copies are as they were.
+        Raises what the API raises, and `Unavailable`, also without a client; then the copies are as they were. Machines
+        that could not be read keep their limits, and that is logged.
         """
         with self._db.asking():
             seen = await self._listing.refresh()
-            await self._machines.refresh()
+            with contextlib.suppress(ConveyorError):
+                await self._machines.refresh()
         return _copy(seen)
 
     async def version(self, version_id: str) -> Version:

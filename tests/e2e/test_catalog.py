@@ -38,7 +38,9 @@ async def age_the_catalog(site: Site) -> None:
     """As if the API had been gone for hours."""
     async with Database.open(site.settings.redis_url) as database:
         for key in (database.keys.catalog, database.keys.catalog_machines):
-            stored = json.loads(str(await database.redis.get(key)))
+            if not (text := await database.redis.get(key)):
+                continue  # nobody has asked for a machine's limit yet
+            stored = json.loads(text)
             head = {"stamp": f"{time.time()}", "read_at": stored["read_at"] - 3600 * HOURS}
             await database.redis.set(key, json.dumps(head | {k: v for k, v in stored.items() if k not in head}))
 
