@@ -97,8 +97,10 @@ class Counted(CollectorRegistry):
 
 
 def _families(samples: Samples) -> Iterator[Metric]:
+    """Without what is not known here: a newer version may have counted."""
     for name, rows in samples.items():
-        family = SYSTEM_GAUGES[name].family()
-        for labels, number in rows:
-            family.add_metric(labels, float(number))
-        yield family
+        if gauge := SYSTEM_GAUGES.get(name):
+            family = gauge.family()
+            for labels, number in rows:
+                family.add_metric(labels, float(number))
+            yield family

@@ -201,6 +201,17 @@ async def test_one_answer_serves_everybody_for_a_moment(site: Site) -> None:
     assert json.loads(str(await database.redis.get(database.keys.census)))
 
 
+async def test_what_a_newer_version_has_counted_is_read_as_far_as_it_is_known(site: Site) -> None:
+    """In a rolling deploy the answer of either version serves both."""
+    database = site.database
+    await database.redis.set(database.keys.census, json.dumps([["moons", 3, "full"], ["window_jobs", 2]]))
+
+    names = {metric.name for metric in await Census(database, site.settings).read()}
+
+    assert "conveyor_window_jobs" in names
+    assert "conveyor_moons" not in names
+
+
 async def test_ten_thousand_lanes_cost_as_much_as_one(site: Site) -> None:
     """The commands of one count do not depend on how many jobs and lanes there are."""
     database = site.database

@@ -75,10 +75,13 @@ CASES: dict[str, Case] = {
         {LANES: steady(3), WINDOW: steady(0), 'conveyor_pauses{scope="all"}': steady(0)},
         {LANES: steady(3), WINDOW: steady(0), 'conveyor_pauses{scope="all"}': steady(1)},
     ),
-    # The same number from two processes is one number.
+    # The same number from two processes is one number; jobs wait for slots while the budget is short.
     "ConveyorWorkOverdue": Case(
         {f'conveyor_overdue_seconds{{set="due",instance="{one}"}}': steady(90) for one in "ab"},
-        {f'conveyor_overdue_seconds{{set="due",instance="{one}"}}': steady(40) for one in "ab"},
+        {
+            'conveyor_overdue_seconds{set="due",instance="a"}': steady(40),
+            'conveyor_overdue_seconds{set="starting",instance="a"}': steady(120),
+        },
     ),
     "ConveyorJobsWaitLong": Case(
         {'conveyor_lane_oldest_seconds{tier="pro"}': "0+60x100"},
