@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-#: Three megabytes and a bit.
-LARGE = bytes(range(256)) * (1 << 12) * 3 + b"the end"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 200
 
 
@@ -20,10 +18,6 @@ class Site:
     asked: list[str] = field(default_factory=list)
     #: Paths that answer 503 so many more times.
     busy: dict[str, int] = field(default_factory=dict)
-    #: ETags with which `ranged.bin` breaks off after a megabyte, one for each request; then it comes whole.
-    breaks: list[str] = field(default_factory=list)
-    #: What was asked for of it.
-    ranges: list[str] = field(default_factory=list)
     #: Paths with a content and type of their own.
     other: dict[str, tuple[bytes, str]] = field(default_factory=dict)
 
@@ -39,8 +33,6 @@ class Site:
         if path in self.other:
             return web.Response(body=self.other[path][0], content_type=self.other[path][1])
         word = path.rpartition("/")[2]
-        if word == "ranged.bin":
-            return await self.ranged(request)
         if word == "short.png":  # promises more than comes
             answer = web.StreamResponse(headers={"content-length": str(len(PNG))})
             await answer.prepare(request)
@@ -65,27 +57,6 @@ class Site:
         if word == "forbidden.png":
             return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
         return web.Response(body=PNG, content_type="image/png")
-
-    async def ranged(self, request: web.Request) -> web.StreamResponse:
-        """A file that comes in parts, as a storage sends it, and a connection that breaks."""
-        mark = self.breaks.pop(0) if self.breaks else ""
-        wanted = request.headers.get("range", "")
-        self.ranges.append(wanted)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and request.headers["if-range"] == mark else 0
-        answer = web.StreamResponse(status=206 if start else 200)
-        answer.content_length = len(LARGE) - start
-        if mark:
-            answer.headers["etag"] = mark
-        if start:
-            answer.headers["content-range"] = f"bytes {start}-{len(LARGE) - 1}/{len(LARGE)}"
-        await answer.prepare(request)
-        if not mark:
-            await answer.write(LARGE[start:])
-            return answer
-        await answer.write(LARGE[start : start + (1 << 20)])
-        assert request.transport is not None
-        request.transport.close()
-        return answer
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """What jobs made is copied to where it lasts: into a folder, and into a real S3 (moto's server)."""
 
 import asyncio
-import hashlib
 import io
 import json
 import logging
@@ -30,7 +29,7 @@ from tasks.archiving import LEASE_SECONDS, LOST_AFTER, Archivist
 from tasks.patience import KEEP_TRYING_SECONDS
 from tests.redis.stage import Clock, put, submit, take
 from tests.service.cli_stage import Stage, conveyor
-from tests.service.media_site import LARGE, PNG, Site, site_open
+from tests.service.media_site import PNG, Site, site_open
 from tests.service.s3_server import s3_open
 from tests.service.test_fetch import output, packed
 from tests.service.worker_fixtures import READ, Api, Bench, until
@@ -299,20 +298,6 @@ async def test_what_is_missing_is_tried_again_and_only_that(worker: Worker, site
     after = await worker.state(job_id)
     assert (after["state"], after["last_error"], len(after["files"])) == ("kept", None, 2)
     assert site.asked == ["/busy/fox.png"]
-
-
-async def test_what_broke_off_goes_on_where_it_was(worker: Worker, site: Site) -> None:
-    """A storage that says what it sends (an ETag) is asked for the rest alone; the copy is whole."""
-    site.breaks = ['"one"', '"one"', '"two"']
-    job_id = await worker.job(output(site.at("ranged.bin")))
-    await worker.tick()
-
-    state = await worker.bench.job(job_id)
-    assert state.archive is not None
-    assert state.archive.state == "kept"
-    assert state.archive.copies["9:images:0"].digest == hashlib.sha256(LARGE).hexdigest()
-    # The third found another file under the address, and began anew; so did the fourth, which was told nothing.
-    assert site.ranges == ["", f"bytes={1 << 20}-", f"bytes={2 << 20}-", f"bytes={1 << 20}-"]
 
 
 async def test_what_is_gone_is_given_up_and_the_rest_is_kept(worker: Worker, site: Site, tmp_path: Path) -> None:
