@@ -156,13 +156,14 @@ async def drained_worker(ward: Ward) -> AsyncIterator[None]:
 async def stale_catalog(ward: Ward) -> AsyncIterator[None]:
     """Nobody has refreshed it; who would, believes that another does."""
     before = json.loads(await ward.redis.get("conveyor:catalog"))
-    await ward.redis.set("conveyor:lease:catalog", "1", ex=30)
+    held = {"owner": "somebody", "held_until": f"{(time.time() + 60) * 1000:.0f}"}
+    await ward.redis.hset("conveyor:refresh:catalog", mapping=held)
     await ward.redis.set("conveyor:catalog", json.dumps(before | {"read_at": time.time() - 900}))
     try:
         yield
     finally:
         await ward.redis.set("conveyor:catalog", json.dumps(before))
-        await ward.redis.delete("conveyor:lease:catalog")
+        await ward.redis.delete("conveyor:refresh:catalog")
 
 
 @asynccontextmanager
@@ -248,7 +249,7 @@ FAULTS: dict[str, tuple[Plant, str, str, str]] = {
         "cannot be reached",
     ),
     "another secret at the gateway": (environment(CONVEYOR_SECRET="other"), "webhooks", "fail", "CONVEYOR_SECRET"),
-    "a group that lags": (lagging_group, "→ lagging", "warn", "the oldest has waited 600 s"),
+    "a group that lags": (lagging_group, "→ lagging", "warn", "the oldest has waited"),
     "dead letters": (dead_letter, "→ web", "warn", "conveyor results replay web"),
     "a stuck job": (stuck_job, "stuck", "fail", "conveyor requeue"),
     "a pause": (paused, "pauses", "warn", "a busy evening"),
