@@ -41,7 +41,7 @@ async def say(source: str, folder: Path, site: Site) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable, program, cwd=folder, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         out, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     assert not errors, errors.decode()
