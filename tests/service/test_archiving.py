@@ -398,6 +398,8 @@ async def test_an_attempt_has_an_end(worker: Worker, site: Site, monkeypatch: py
     await worker.tick()
     assert "not ready after" in (await worker.state(slow))["last_error"]
 
+    monkeypatch.undo()
+
     async def broken(*_: Any) -> None:
         raise ZeroDivisionError
 
