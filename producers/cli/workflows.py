@@ -1,6 +1,7 @@
 """What can be run, from the catalog; and what one workflow takes."""
 
 import json
+import time
 from typing import Any
 
 import typer
@@ -85,6 +86,8 @@ def _describe(entry: Entry) -> None:
     console = Console(highlight=False, markup=False)  # an author's text is no markup
     version = "" if entry.version is None else f"version {entry.version}, "
     console.print(f"{entry.name} ({entry.environment}), {version}{entry.deployment_id}", style="bold")
+    if entry.kept_from:
+        console.print(f"As it was {duration(time.time() - entry.kept_from)} ago: the API cannot list it any more.")
     signature = entry.signature
     if entry.description:
         console.print(entry.description)
