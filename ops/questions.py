@@ -265,8 +265,11 @@ ROWS: Final[dict[str, list[Panel]]] = {
         Panel(
             "How busy are the workers?",
             [
-                ("{{instance}} busy", "max by (instance) (conveyor_worker_slots_busy)"),
-                ("{{instance}} slots", "max by (instance) (conveyor_worker_slots)"),
+                (
+                    "{{instance}} busy",
+                    "max by (instance) (conveyor_worker_slots_busy) and on (instance) conveyor_worker_slots > 0",
+                ),
+                ("{{instance}} slots", "max by (instance) (conveyor_worker_slots) > 0"),
                 ("{{instance}} starved, seconds", "max by (instance) (conveyor_worker_starved_seconds)"),
             ],
         ),

@@ -176,7 +176,7 @@ LOOP_LAG = Histogram(
     "How late does the event loop of this process come round to what is due? Measured twice a second.",
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
-SLOTS = Gauge("conveyor_worker_slots", "How many submits may this worker carry out at once?")
+SLOTS = Gauge("conveyor_worker_slots", "How many submits may this worker carry out at once? 0 of what is no worker.")
 SLOTS_BUSY = Gauge("conveyor_worker_slots_busy", "How many of them are in use?")
 STARVED = Gauge(
     "conveyor_worker_starved_seconds",

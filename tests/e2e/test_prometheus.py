@@ -145,4 +145,5 @@ async def test_every_query_resolves(site: Site, prometheus: Prometheus) -> None:
 
     assert empty <= QUIET
     assert await prometheus.query("count by (tier) (conveyor_lane_jobs) != 2") == []
+    assert {one["metric"]["job"] for one in await prometheus.query("conveyor_worker_slots > 0")} == {"worker"}
     assert await prometheus.query('ALERTS{alertstate="firing"}') == []

@@ -51,6 +51,7 @@ def once(at: int = 10) -> str:
 
 
 UP = {'conveyor_redis_reached{instance="w1"}': steady(1), 'conveyor_worker_slots{instance="w1"}': steady(8)}
+GATEWAY = {'conveyor_redis_reached{instance="g"}': steady(1), 'conveyor_worker_slots{instance="g"}': steady(0)}
 LANES, WINDOW, PLACES = 'conveyor_lane_jobs{tier="none"}', "conveyor_window_jobs", "conveyor_window_places"
 ENDED = 'conveyor_jobs_ended_total{state="%s"}'
 
@@ -66,7 +67,7 @@ def buckets(name: str, at: str, labels: str = "") -> dict[str, str]:
 
 CASES: dict[str, Case] = {
     "ConveyorNotScraped": Case({"up": steady(0)}, UP),
-    "ConveyorNoWorker": Case({'conveyor_redis_reached{instance="g"}': steady(1)}, UP),
+    "ConveyorNoWorker": Case(GATEWAY, GATEWAY | UP),
     "ConveyorRedisAway": Case(
         UP | {'conveyor_redis_reached{instance="w2"}': steady(0)},
         UP | {'conveyor_redis_reached{instance="w2"}': "1 0 1x98"},
