@@ -316,7 +316,7 @@ class _Look:
         now_ms, common = self._now_ms(), MOST_SECONDS
         for run, one, seconds in zip(left, watched, times, strict=True):
             soon = min(self._soon.get(run.member, MOST_SECONDS), (reading.deadline_ms(one.job) - now_ms) / 1000)
-            if self._wants_progress(one.job):
+            if one.job.wants_progress:
                 soon = min(soon, jittered(max(PROGRESS_SECONDS, by_age(one.job)) + pressure))
             if one.pending is not None:
                 common = min(common, seconds)

@@ -50,7 +50,7 @@ JITTER = 0.05
 #: A run is asked about singly when it has probably ended.
 LIKELY = 0.5
 
-#: Progress somebody asked for is read this often while a run is running.
+#: Progress somebody asked for is read this often while a run is running, and before that whether it is.
 PROGRESS_SECONDS = 2.0
 #: And not more often than so many times in its age: a training of three hours is read some four hundred times, not five
 #: thousand. Unknown runs are not asked about more often either.
@@ -125,11 +125,12 @@ class Learned(Backoff):
     """The rule above for the runs of known deployments, together; backoff for the others."""
 
     def first_look(self, job: Job, outlook: Outlook | None = None, call_price: float = PRICE_SECONDS) -> float:
-        """When the run's own waiting is worth a call; a look at its workflow before that covers it, too."""
+        """When the run's own waiting is worth a call, and soon when progress is wanted: that it runs is the first of it."""
         forecast = outlook.since(TOTAL) if outlook else None
         if forecast is None:
             return super().first_look(job)
-        return next_look([Pending(forecast, 0.0, 0.0)], call_price)
+        seconds = next_look([Pending(forecast, 0.0, 0.0)], call_price)
+        return min(seconds, jittered(PROGRESS_SECONDS)) if job.wants_progress else seconds
 
     def next_looks(self, runs: Sequence[Watched], call_price: float) -> list[float]:
         """One time for all known runs: a listing answers for all of them."""

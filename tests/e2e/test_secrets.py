@@ -80,7 +80,15 @@ async def test_a_job_through_every_door_leaves_no_secret(site: Site, flower: Flo
     assert len([line for line in lines if line["event"] == "job ended"]) == 1
 
     (row,) = [name for name in await flower.rows() if name == job_id]
-    workers = [f"/worker/{name}" for name in await flower.workers()]
+    alive = {worker.name for worker in site.workers}
+    workers = [f"/worker/{name}" for name in await flower.workers() if name.split("@")[0] in alive]
+
+    async def asked() -> bool:
+        """Flower has a page of a worker once it has asked it."""
+        await flower.http.get("/workers", params={"refresh": "1"})
+        return {(await flower.http.get(page)).status_code for page in workers} == {200}
+
+    await until(asked, what="a page of each worker")
     for page in ("/", "/workers", "/tasks", "/broker", "/metrics", f"/task/{row}", f"/api/task/info/{row}", *workers):
         answer = await flower.http.get(page)
         assert answer.status_code == 200, page

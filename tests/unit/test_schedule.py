@@ -1,6 +1,7 @@
 """When to look next: bounds and jitter of the first policy."""
 
 import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,14 +9,25 @@ from hypothesis import strategies as st
 from tenacity import wait_fixed
 
 from shared.following.forecast import forecast
+from shared.following.history import Outlook
+from shared.following.milestones import TOTAL
 from shared.jobs.states import JobState
-from tasks.schedule import MOST_SECONDS, TROUBLE, Backoff, Pending, by_age, delay, waiting, worth
+from tasks.schedule import MOST_SECONDS, TROUBLE, Backoff, Learned, Pending, by_age, delay, waiting, worth
 from tests.unit.test_reading import job
 
 
 def test_the_first_look_comes_after_a_second() -> None:
     """Nothing ends in less, and nobody waits longer for the news."""
     assert Backoff().first_look(job(JobState.SUBMITTED)) == 1.0
+
+
+def test_who_wants_progress_hears_soon_that_it_runs() -> None:
+    """Also of a deployment whose runs are known to take an hour, and are else not asked about for long."""
+    known, submitted = Outlook({TOTAL: (3600.0,) * 8}), job(JobState.SUBMITTED)
+    wanted = replace(submitted, request=submitted.request.model_copy(update={"progress": True}))
+
+    assert Learned().first_look(submitted, known) > 30
+    assert Learned().first_look(wanted, known) < 2.5
 
 
 @given(st.integers(0, 10_000))
