@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos bench bench-budget bench-looks bench-gateway bench-in-flight bench-catalog rehearse-image check fmt schemas clean
+.PHONY: help demo up test test-long chaos bench bench-budget bench-looks bench-gateway bench-in-flight bench-catalog rehearse-image check fmt schemas clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,8 +23,11 @@ demo: .venv/.installed  ## generate through the simulator, pictures in var/demo/
 up: .venv/.installed  ## stay up locally: gateway, Redis, simulator, worker, Flower
 	conveyor up
 
-test: .venv/.installed  ## all tests, with a real Redis and real workers; ARGS=tests/unit for a part
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+test: .venv/.installed  ## tests with a real Redis and real workers, under 5 minutes; ARGS=tests/unit for a part
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not long" $(ARGS)
+
+test-long: .venv/.installed  ## the others: kills at every point, faults, a real Prometheus
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m long $(ARGS)
 
 SECONDS ?= 120
 SEED ?= 1

@@ -8,10 +8,14 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.chaos.evidence import Entry, Evidence
 from bench.chaos.plan import make_plan
 from bench.chaos.scorecard import score
 from bench.chaos.wards import Ward
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 #: This plan kills a worker and a consumer, loses answers and kills Redis within the dozen seconds.

@@ -124,11 +124,29 @@ async def no_worker(ward: Ward) -> AsyncIterator[None]:
 @asynccontextmanager
 async def deaf_worker(ward: Ward) -> AsyncIterator[None]:
     """Somebody has cancelled its consumer."""
-    ward.site.app.control.cancel_consumer(QUEUE, destination=[ward.worker], reply=True, timeout=5, limit=1)
+    control = ward.site.app.control
+
+    def queues() -> list[dict[str, object]] | None:
+        told: dict[str, list[dict[str, object]]] = (
+            control.inspect(destination=[ward.worker], timeout=2, limit=1).active_queues() or {}
+        )
+        return told.get(ward.worker)
+
+    async def consumes(*, wanted: bool) -> None:
+        # A worker answers before it has done what it was told, and a busy one may miss it.
+        async def done() -> bool:
+            act = control.add_consumer if wanted else control.cancel_consumer
+            await asyncio.to_thread(act, QUEUE, destination=[ward.worker], reply=True, timeout=2, limit=1)
+            found = await asyncio.to_thread(queues)
+            return found is not None and bool(found) == wanted
+
+        await until(done, what="its consumer is as it was told")
+
+    await consumes(wanted=False)
     try:
         yield
     finally:
-        ward.site.app.control.add_consumer(QUEUE, destination=[ward.worker], reply=True, timeout=5, limit=1)
+        await consumes(wanted=True)
 
 
 @asynccontextmanager

@@ -30,6 +30,8 @@ from tests.e2e.site import Site, until
 from tests.hunt import API_KEY, HUNT, REDIS_PASSWORD
 from tests.spans import Sink, connected
 
+pytestmark = pytest.mark.long
+
 #: Promise 4, and what a slow machine may add to it.
 PROMISE_SECONDS, SLACK_SECONDS = 20.0, 5.0
 

@@ -81,9 +81,9 @@ async def chat(site: Site, gateway: Gateway, context: BrowserContext) -> Chat:
     return await Chat.open(site, gateway.url, context)
 
 
-async def slow(site: Site) -> None:
-    """Pictures take long enough to do something meanwhile: about 2.5 s."""
-    await site.configure(durations={"image": {"median": 125, "sigma": 0}})
+async def slow(site: Site, seconds: float = 1.5) -> None:
+    """Pictures take long enough to do something meanwhile; here a second is fifty of theirs."""
+    await site.configure(durations={"image": {"median": 50 * seconds, "sigma": 0}})
 
 
 # -- one generation ---------------------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ async def test_without_events_the_jobs_are_asked(site: Site, gateway: Gateway, c
 
 async def test_two_jobs_go_on_at_once_and_in_two_tabs(site: Site, gateway: Gateway, chat: Chat) -> None:
     """The second needs not wait for the first, and another tab of the same browser hears of both."""
-    await slow(site)
+    await slow(site, 2.5)
     other = await Chat.open(site, gateway.url, chat.page.context)
     first = await chat.ask("a cat on a warm roof")
     second = await chat.ask("a dog on a cold step")

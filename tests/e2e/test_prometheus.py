@@ -22,10 +22,13 @@ from tests.e2e.site import FRONTENDS, Site, until
 PROMETHEUS = shutil.which("prometheus")
 ALERTS = ROOT / "ops/prometheus/alerts.yml"
 
-pytestmark = pytest.mark.skipif(
-    PROMETHEUS is None,
-    reason="no prometheus on the path (Debian's package of that name; .ci/run installs it where it may)",
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        PROMETHEUS is None,
+        reason="no prometheus on the path (Debian's package of that name; .ci/run installs it where it may)",
+    ),
+]
 
 #: Panels that stay empty when nothing goes wrong, nobody sends hints and too few runs are known; their metrics are known.
 QUIET = {

@@ -14,6 +14,7 @@ from shared.errors import ConveyorError, InvalidInput, RateLimited, Unavailable
 from shared.limits import bucket as module
 from shared.limits.bucket import FLOORS, LEAST_FACTOR, RECOVERY_PER_SECOND, CallClass, TokenBucket
 from shared.settings import Settings
+from tests.exploring import examples
 from tests.redis.stage import Clock
 
 CLASSES: list[CallClass] = list(FLOORS)
@@ -21,7 +22,7 @@ CLASSES: list[CallClass] = list(FLOORS)
 EPSILON = 0.02
 
 #: Examples share a database; each has an account of its own.
-many = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(deadline=None, max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 rates = st.sampled_from([0.5, 3.0, 10.0, 97.3, 2_000.0])
 bursts = st.sampled_from([10, 20, 33])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from shared.database import Database
 from shared.limits.bucket import FLOORS, CallClass, TokenBucket
 from shared.settings import Settings
+from tests.exploring import examples
 from tests.redis.stage import Clock
 
 #: Rounding of stored numbers (nine digits) and of the clock (microseconds at 10,000 tokens a second).
@@ -127,7 +128,7 @@ async def carry_out(play: Play, one: Happening, bucket: TokenBucket, database: D
     play.rule(one.at)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([3.0, 10.0, 97.3]), st.sampled_from([10, 20, 33]), workers, happenings)
 async def test_no_schedule_exceeds_the_budget_in_any_window(  # noqa: PLR0917 - drawn by hypothesis, called by nobody
     database: Database, clock: Clock, rate: float, burst: int, crew: list[Worker], story: list[Happening]

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from producers.local.redis_server import RedisServer
 from shared.database import Database
 from shared.following.due import LEASE_SECONDS, DueSet, Settlement
+from tests.exploring import examples
 from tests.redis.stage import Clock, Theatre, look_at, move, put, submit, take
 
 LEASE_MS = round(LEASE_SECONDS * 1000)
@@ -204,7 +205,8 @@ class Looks(RuleBasedStateMachine):
 def test_who_looks_at_what_and_when(redis_server: RedisServer) -> None:
     """Runs, hints, claims, leases and settled looks in any order are those of the model."""
     run_state_machine_as_test(
-        lambda: Looks(redis_server.url), settings=settings(deadline=None, max_examples=50, stateful_step_count=40)
+        lambda: Looks(redis_server.url),
+        settings=settings(deadline=None, max_examples=examples(25), stateful_step_count=40),
     )
 
 

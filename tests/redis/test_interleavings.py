@@ -6,10 +6,9 @@ stand by. After every step the record may only have moved as the table of states
 went wrong stops going wrong, the workers live on, and then each job has ended once, paid for at most one run, and left
 nothing behind.
 
-`INTERLEAVINGS=5000 pytest tests/redis/test_interleavings.py` explores that many other plays.
+`EXPLORE=100 pytest tests/redis/test_interleavings.py` explores 5,000 other plays.
 """
 
-import os
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -29,6 +28,7 @@ from shared.jobs.states import FINAL, MOVES, JobState
 from shared.settings import Settings
 from tasks.look import look
 from tasks.submit import submit_job
+from tests.exploring import EXPLORE, examples
 from tests.redis.actors import OUTCOMES, Actor, Api, Cast, Outcome
 from tests.redis.stage import Theatre, look_at, put
 from workers.upkeep import Upkeep
@@ -44,7 +44,6 @@ NOBODYS_RUN = "0f9a6f1c-7a57-4d52-8f0e-2b1c3d4e5f60"
 #: paused container) can make a second run, which is then cancelled.
 LONGEST_TO_POST_MS, LONGEST_SUBMIT_MS = 15_000, 62_000
 
-EXPLORE = int(os.environ.get("INTERLEAVINGS", "0"))
 
 choices = st.integers(0, 7)
 MOSTLY_THE_SUBJECT = (0, 0, 0, 0, 0, 0, 1, 2)
@@ -574,8 +573,8 @@ def test_in_any_order_a_job_ends_once_and_is_paid_for_once(redis_server: RedisSe
         lambda: Play(redis_server.url),
         settings=settings(
             deadline=None,
-            derandomize=not EXPLORE,
-            max_examples=EXPLORE or 100,
+            derandomize=EXPLORE == 1,
+            max_examples=examples(50),
             # A failing play is told call by call (`note`); shrinking it takes minutes and makes it no clearer.
             phases=[Phase.generate],
             stateful_step_count=30,

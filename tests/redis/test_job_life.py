@@ -23,6 +23,7 @@ from shared.jobs.lanes import HOLD_SECONDS, Lanes
 from shared.jobs.states import FINAL, FOLLOWED, MOVES, JobState, sources
 from shared.jobs.store import JobStore, Target
 from shared.settings import Settings
+from tests.exploring import examples
 from tests.redis.stage import Clock, Theatre, lane_user, look_at, move, put, request, submit, take
 
 S = JobState
@@ -263,7 +264,8 @@ class JobLives(RuleBasedStateMachine):
 def test_the_life_of_jobs(redis_server: RedisServer) -> None:
     """Final stays final, one event a move, and lanes, windows and the due-set are what the states imply."""
     run_state_machine_as_test(
-        lambda: JobLives(redis_server.url), settings=settings(deadline=None, max_examples=60, stateful_step_count=40)
+        lambda: JobLives(redis_server.url),
+        settings=settings(deadline=None, max_examples=examples(30), stateful_step_count=40),
     )
 
 

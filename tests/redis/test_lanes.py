@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from producers.local.redis_server import RedisServer
 from shared.database import Database
 from shared.jobs.store import WHOLE_TURN
+from tests.exploring import examples
 from tests.redis.stage import Clock, Theatre, lane_user, look_at, move, put, submit, take
 
 WINDOW, USER_WINDOW, STARTING_WINDOW = 8, 2, 5
@@ -270,7 +271,8 @@ class Lanes(RuleBasedStateMachine):
 def test_lanes_windows_and_turns(redis_server: RedisServer) -> None:
     """However jobs come, go, come back and end, the order, the places and the windows are those of the model."""
     run_state_machine_as_test(
-        lambda: Lanes(redis_server.url), settings=settings(deadline=None, max_examples=60, stateful_step_count=40)
+        lambda: Lanes(redis_server.url),
+        settings=settings(deadline=None, max_examples=examples(30), stateful_step_count=40),
     )
 
 

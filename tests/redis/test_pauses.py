@@ -21,6 +21,7 @@ from shared.database import Database
 from shared.jobs.by import By
 from shared.jobs.lanes import Lanes
 from shared.settings import Settings
+from tests.exploring import examples
 from tests.redis.stage import Clock, Theatre, lane_user, look_at, move, put, request, submit, take
 
 BY = By("op@host", "the model is broken")
@@ -199,7 +200,8 @@ class Pauses(RuleBasedStateMachine):
 def test_pauses_against_everything(redis_server: RedisServer) -> None:
     """However pauses, dispatch, cancellation and time meet: what is paused waits, what is not goes, nothing is lost."""
     run_state_machine_as_test(
-        lambda: Pauses(redis_server.url), settings=settings(deadline=None, max_examples=15, stateful_step_count=30)
+        lambda: Pauses(redis_server.url),
+        settings=settings(deadline=None, max_examples=examples(15), stateful_step_count=30),
     )
 
 

@@ -27,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
 from producers.gateway.app import make_app
 from producers.local.redis_server import RedisServer
 from shared.settings import Settings
+from tests.exploring import examples
 from tests.service.gateway_streams import Process
 
 pytestmark = pytest.mark.redis
@@ -39,8 +40,8 @@ CHECKS = [
     response_headers_conformance,
 ]
 #: Cases for each operation and way of making them; a route with more to get wrong gets more, one that mostly repeats another less.
-EXAMPLES = 60
-MORE = {"POST /v1/jobs": 400, "GET /v1/jobs": 150, "POST /v1/jobs/{job_id}/rerun": 30}
+EXAMPLES = 30
+MORE = {"POST /v1/jobs": 200, "GET /v1/jobs": 70, "POST /v1/jobs/{job_id}/rerun": 20}
 #: Ends only when the client goes: read to its headers.
 ENDLESS = "/v1/users/{user}/events"
 #: 503 by design here: there is no catalog and no API behind this gateway.
@@ -110,7 +111,7 @@ def test_every_answer_is_as_described(target: Target, name: str, mode: Generatio
     """Whatever is sent: a status, a type and a body that the OpenAPI names, and no 5xx."""
 
     @settings(
-        max_examples=MORE.get(name, EXAMPLES),
+        max_examples=examples(MORE.get(name, EXAMPLES)),
         deadline=None,
         database=None,
         derandomize=True,
@@ -127,6 +128,6 @@ def test_every_answer_is_as_described(target: Target, name: str, mode: Generatio
 def test_the_cases_were_worth_asking(target: Target) -> None:
     """Both right and wrong ones came, in thousands: the test above is not empty."""
     if len(target.statuses) > 1:  # a single case was asked for by hand
-        assert sum(target.statuses.values()) >= 2000
-        assert target.statuses[202] >= 20
-        assert target.statuses[422] >= 300
+        assert sum(target.statuses.values()) >= 1000
+        assert target.statuses[202] >= 10
+        assert target.statuses[422] >= 150
