@@ -85,6 +85,7 @@ class Ticker:
         if self._looks:
             await asyncio.wait(self._looks)
         await self._callbacks.aclose()
+        await self._watch.leave()
 
     async def _every(self, seconds: float, chore: Callable[[], Awaitable[None]]) -> None:
         """Do a chore again and again, less often while it fails; ends when the process stops."""

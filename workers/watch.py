@@ -67,6 +67,13 @@ class Watch:
         SLOTS_BUSY.set(self._busy)
         STARVED.set(starved)
 
+    async def leave(self) -> None:
+        """Take the sign of life back: who stops in order is not taken for a worker that takes work."""
+        try:
+            await self._engine.database.redis.delete(self._engine.database.keys.worker(self._engine.hostname))
+        except REDIS_AWAY:
+            log.debug("the sign of life ends by itself")
+
     async def check(self, *, draining: bool = False) -> None:
         """Ask how long the queue is, and leave a sign of life. 2 round trips. One that drains need not take messages."""
         redis, key = self._engine.database.redis, self._engine.database.keys.worker(self._engine.hostname)

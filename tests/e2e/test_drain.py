@@ -21,8 +21,15 @@ async def conveyor(site: Site, *words: str) -> Any:
 async def test_a_drained_worker_hands_over_and_comes_back(site: Site) -> None:
     """Runs it followed end elsewhere; with both drained a message stays in the broker; undone, one worker does it all."""
     async with Database.open(site.settings.redis_url) as database:
-        names = sorted(await signs(database))
-        first, second = [name for name in names if name.split("@")[0] in {worker.name for worker in site.workers}]
+
+        async def two() -> list[str] | None:
+            # Those that other tests killed are taken for alive for half a minute.
+            names = sorted(await signs(database))
+            return names if len(names) == len(site.workers) == 2 else None
+
+        names = await until(two, seconds=40, what="only our two workers are seen")
+        assert names
+        first, second = names
         handles = [await site.enqueue(n=n) for n in range(6)]
 
         drained = await conveyor(site, "drain", first, "--reason", "a look inside")
