@@ -130,7 +130,7 @@ async def test_a_line_says_which_job_it_is_about(capsys: pytest.CaptureFixture[s
     configure(Settings.from_env({"CONVEYOR_LOG_FORMAT": "json"}))
 
     async def work() -> None:
-        logging.getLogger("a.library").warning("hm")
+        logging.getLogger("library").warning("hm")
 
     with about("job-1", "run-1"):
         await asyncio.gather(work(), work())
