@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from shared.archive.archive import Archive
 from shared.database import Database
 from shared.jobs.by import By
 from shared.jobs.record import Job
+from shared.jobs.request import texts_in
 from shared.jobs.store import JobStore
 from shared.media.addresses import bare
 
@@ -108,7 +109,7 @@ class Erasure:
             gone.append(job_id)
             done.jobs += word == "erased"
             if job is not None:
-                addresses |= {bare(text) for text in _texts(job.request.inputs)}
+                addresses |= {bare(text) for text in texts_in(job.request.inputs)}
                 done.runs += [job.run_id] if job.run_id else []
             if self._archive is not None:
                 with contextlib.suppress(ValueError):  # no id of ours
@@ -160,16 +161,3 @@ class Erasure:
                 if bare(stored.get("url") or "") in addresses:
                     number += int(await self._db.redis.delete(key))
         return number
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a value."""
-    match value:
-        case str():
-            yield value
-        case list():
-            for item in value:
-                yield from _texts(item)
-        case dict():
-            for item in value.values():
-                yield from _texts(item)

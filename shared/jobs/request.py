@@ -216,23 +216,23 @@ def _refuse_input(name: str, value: Any) -> str | None:
             return "an object is not an input value; the API takes strings, numbers, booleans and lists"
         case _ if reason := _refuse_json(value):
             return reason
-        case _ if any(_URL_WITH_PASSWORD.search(text) or _TELEGRAM_FILE.search(text) for text in _texts(value)):
+        case _ if any(_URL_WITH_PASSWORD.search(text) or _TELEGRAM_FILE.search(text) for text in texts_in(value)):
             return "looks like an address with a secret in it; upload the file first"
         case _:
             return None
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
     """Every text in a value, however deep."""
     match value:
         case str():
             yield value
         case list():
             for item in value:
-                yield from _texts(item)
+                yield from texts_in(item)
         case dict():
             for item in value.values():
-                yield from _texts(item)
+                yield from texts_in(item)
 
 
 def _refuse_json(value: Any, levels: int = MAX_DEPTH) -> str | None:
